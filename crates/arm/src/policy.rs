@@ -1,0 +1,817 @@
+//! Backup policies: the rules that say when points are made and how long they live.
+//!
+//! A policy is read from a request into [`Policy`], checked whole by [`Policy::validate`], and written back in the
+//! spelling of the specification. Schedules and tags are worked out in `schedule`; nothing here knows the time.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::schedule;
+use crate::time::{IsoDuration, RepeatingInterval, SHORTEST_PERIOD_SECONDS, zone};
+use crate::word::{DataStore, Invalid, blob_datasource_type, read, words};
+
+/// Members that a policy may have, in the spelling of the specification.
+const MEMBERS: &[&str] = &[
+    "properties",
+    "datasourceTypes",
+    "policyRules",
+    "objectType",
+    "name",
+    "isDefault",
+    "lifecycles",
+    "deleteAfter",
+    "duration",
+    "sourceDataStore",
+    "dataStoreType",
+    "targetDataStoreCopySettings",
+    "copyAfter",
+    "dataStore",
+    "backupParameters",
+    "backupType",
+    "trigger",
+    "schedule",
+    "repeatingTimeIntervals",
+    "timeZone",
+    "taggingCriteria",
+    "taggingPriority",
+    "tagInfo",
+    "tagName",
+    "id",
+    "eTag",
+    "criteria",
+    "absoluteCriteria",
+    "daysOfTheWeek",
+    "weeksOfTheMonth",
+    "monthsOfYear",
+    "daysOfMonth",
+    "date",
+    "isLast",
+    "scheduleTimes",
+];
+
+/// The name of the retention rule that every used store must have.
+pub const DEFAULT_RULE: &str = "Default";
+
+/// A policy: one kind of datasource and its rules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// The rules, in the order given.
+    #[serde(default)]
+    pub policy_rules: Vec<PolicyRule>,
+    /// Exactly one type that can be protected.
+    #[serde(default)]
+    pub datasource_types: Vec<String>,
+    /// Always `BackupPolicy`.
+    #[serde(default)]
+    pub object_type: String,
+}
+
+/// A rule of a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "objectType")]
+pub enum PolicyRule {
+    /// When a point is made.
+    #[serde(rename = "AzureBackupRule")]
+    Backup(BackupRule),
+    /// How long points with a tag live.
+    #[serde(rename = "AzureRetentionRule")]
+    Retention(RetentionRule),
+}
+
+/// When a point is made, and which tag it gets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRule {
+    /// What an on-demand backup names.
+    pub name: String,
+    /// Always `Discrete` for blobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_parameters: Option<BackupParameters>,
+    /// Where the point goes: the vault.
+    pub data_store: DataStoreInfo,
+    /// What starts the backup.
+    pub trigger: Trigger,
+}
+
+/// How a backup is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupParameters {
+    /// Always `AzureBackupParams`.
+    #[serde(default = "azure_backup_params")]
+    pub object_type: String,
+    /// `Discrete` for blobs.
+    #[serde(default)]
+    pub backup_type: String,
+}
+
+fn azure_backup_params() -> String {
+    "AzureBackupParams".to_owned()
+}
+
+/// A store, as an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataStoreInfo {
+    /// Which one.
+    pub data_store_type: DataStore,
+    /// Always `DataStoreInfoBase`.
+    #[serde(default = "data_store_info_base")]
+    pub object_type: String,
+}
+
+fn data_store_info_base() -> String {
+    "DataStoreInfoBase".to_owned()
+}
+
+/// What starts a backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "objectType")]
+pub enum Trigger {
+    /// A schedule (and on demand).
+    #[serde(rename = "ScheduleBasedTriggerContext", rename_all = "camelCase")]
+    Schedule {
+        /// When.
+        schedule: BackupSchedule,
+        /// Which tag a point gets.
+        #[serde(default)]
+        tagging_criteria: Vec<TaggingCriteria>,
+    },
+    /// Only on demand.
+    #[serde(rename = "AdhocBasedTriggerContext", rename_all = "camelCase")]
+    Adhoc {
+        /// The tag of every point.
+        tagging_criteria: AdhocTagging,
+    },
+}
+
+/// The tag of points that are only made on demand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdhocTagging {
+    /// The tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_info: Option<TagInfo>,
+}
+
+/// Repeating intervals on the clock of a zone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSchedule {
+    /// `R/start/period` each; the earliest next occurrence of all counts.
+    pub repeating_time_intervals: Vec<String>,
+    /// IANA or Windows name; UTC when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+/// Which points get a tag.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaggingCriteria {
+    /// The tag.
+    pub tag_info: TagInfo,
+    /// The lowest number among the matching ones wins.
+    pub tagging_priority: i64,
+    /// Whether points that match nothing else get this tag.
+    #[serde(default)]
+    pub is_default: bool,
+    /// Any one must match; none means every point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub criteria: Vec<Criterion>,
+}
+
+/// A tag: it names a retention rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TagInfo {
+    /// The name of a retention rule.
+    pub tag_name: String,
+    /// `{tagName}_`, read-only in the specification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// One criterion. The members that are given must all hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Criterion {
+    /// Always `ScheduleBasedBackupCriteria`.
+    pub object_type: String,
+    /// Relative to the points made before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absolute_criteria: Vec<AbsoluteMarker>,
+    /// Days of the month.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub days_of_month: Vec<DayOfMonth>,
+    /// Days of the week.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub days_of_the_week: Vec<Weekday>,
+    /// Months.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub months_of_year: Vec<Month>,
+    /// Times of day, written as date-times whose date means nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schedule_times: Vec<String>,
+    /// Weeks of the month, counted by weekday: the first Monday is in the first week.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weeks_of_the_month: Vec<WeekOfMonth>,
+}
+
+/// A day of the month, or its last one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DayOfMonth {
+    /// 1 to 28.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<i32>,
+    /// The last day of the month, whatever its date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_last: Option<bool>,
+}
+
+words! {
+    /// Marks relative to the points that exist already.
+    AbsoluteMarker {
+        /// Every point.
+        AllBackup,
+        /// The first point of its day.
+        FirstOfDay,
+        /// The first point of its month.
+        FirstOfMonth,
+        /// The first point of its week; weeks begin on Sunday.
+        FirstOfWeek,
+        /// The first point of its year.
+        FirstOfYear,
+    }
+}
+
+words! {
+    /// A day of the week.
+    Weekday {
+        /// Day 0.
+        Sunday,
+        /// Day 1.
+        Monday,
+        /// Day 2.
+        Tuesday,
+        /// Day 3.
+        Wednesday,
+        /// Day 4.
+        Thursday,
+        /// Day 5.
+        Friday,
+        /// Day 6.
+        Saturday,
+    }
+}
+
+words! {
+    /// A month.
+    Month {
+        /// 1.
+        January,
+        /// 2.
+        February,
+        /// 3.
+        March,
+        /// 4.
+        April,
+        /// 5.
+        May,
+        /// 6.
+        June,
+        /// 7.
+        July,
+        /// 8.
+        August,
+        /// 9.
+        September,
+        /// 10.
+        October,
+        /// 11.
+        November,
+        /// 12.
+        December,
+    }
+}
+
+words! {
+    /// A week of the month.
+    WeekOfMonth {
+        /// Days 1 to 7.
+        First,
+        /// Days 8 to 14.
+        Second,
+        /// Days 15 to 21.
+        Third,
+        /// Days 22 to 28.
+        Fourth,
+        /// The last seven days.
+        Last,
+    }
+}
+
+/// How long points with the tag of this name live.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionRule {
+    /// What a tag names.
+    pub name: String,
+    /// Whether points without another rule fall under this one.
+    #[serde(default)]
+    pub is_default: bool,
+    /// One per store.
+    pub lifecycles: Vec<LifeCycle>,
+}
+
+/// The life of a point in one store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LifeCycle {
+    /// When it ends.
+    pub delete_after: DeleteOption,
+    /// Copies to colder stores: must be empty for blobs.
+    #[serde(default)]
+    pub target_data_store_copy_settings: Vec<Value>,
+    /// The store.
+    pub source_data_store: DataStoreInfo,
+}
+
+/// When a point ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteOption {
+    /// Always `AbsoluteDeleteOption`.
+    #[serde(default = "absolute_delete_option")]
+    pub object_type: String,
+    /// ISO 8601.
+    pub duration: String,
+}
+
+fn absolute_delete_option() -> String {
+    "AbsoluteDeleteOption".to_owned()
+}
+
+impl Policy {
+    /// Reads the body of a PUT and checks it. `{"properties": {…}}` is the only form.
+    pub fn parse(body: &Value) -> Result<Self, Invalid> {
+        #[derive(Deserialize)]
+        struct Resource {
+            properties: Option<Policy>,
+        }
+        let resource: Resource = read(body, MEMBERS)?;
+        let mut policy = resource.properties.ok_or_else(|| {
+            Invalid::new("properties", "The policy has no 'properties'; send the policy's rules there.")
+        })?;
+        policy.normalize()?;
+        policy.validate()?;
+        Ok(policy)
+    }
+
+    /// Gives known words their spelling and fills in what is read-only in the specification.
+    fn normalize(&mut self) -> Result<(), Invalid> {
+        if !self.object_type.is_empty() && !self.object_type.eq_ignore_ascii_case("BackupPolicy") {
+            return Err(Invalid::new(
+                "properties.objectType",
+                format!("The policy's objectType is '{}'; only 'BackupPolicy' exists.", self.object_type),
+            ));
+        }
+        self.object_type = "BackupPolicy".to_owned();
+        for datasource_type in &mut self.datasource_types {
+            if let Some(known) = blob_datasource_type(datasource_type) {
+                known.clone_into(datasource_type);
+            }
+        }
+        for rule in &mut self.policy_rules {
+            if let PolicyRule::Backup(rule) = rule {
+                rule.normalize();
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks everything that can be said of a policy by itself; the first thing wrong is reported.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.validate_datasource_types()?;
+        if self.policy_rules.is_empty() {
+            return Err(Invalid::new(
+                "properties.policyRules",
+                "The policy has no rules; it needs at least one AzureRetentionRule named 'Default'.",
+            ));
+        }
+        self.validate_names()?;
+        for (position, rule) in self.policy_rules.iter().enumerate() {
+            let target = format!("properties.policyRules[{position}]");
+            match rule {
+                PolicyRule::Retention(rule) => rule.validate(&target)?,
+                PolicyRule::Backup(rule) => self.validate_backup_rule(rule, &target)?,
+            }
+        }
+        self.validate_default_rules()
+    }
+
+    fn validate_datasource_types(&self) -> Result<(), Invalid> {
+        let target = "properties.datasourceTypes";
+        let [only] = self.datasource_types.as_slice() else {
+            return Err(Invalid::new(
+                target,
+                format!(
+                    "The policy names {} datasource types; it must name exactly one, {}.",
+                    self.datasource_types.len(),
+                    crate::word::BLOB_DATASOURCE
+                ),
+            ));
+        };
+        if blob_datasource_type(only).is_none() {
+            return Err(Invalid::new(
+                target,
+                format!(
+                    "Datasource type '{only}' cannot be backed up by this service; use {} or {}.",
+                    crate::word::BLOB_DATASOURCE,
+                    crate::word::ADLS_DATASOURCE
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Backup rules have names of their own; retention rules have one per store (two `Default`s are usual).
+    fn validate_names(&self) -> Result<(), Invalid> {
+        let mut seen: Vec<(String, Option<DataStore>)> = Vec::new();
+        for (position, rule) in self.policy_rules.iter().enumerate() {
+            let stores = match rule {
+                PolicyRule::Backup(_) => vec![None],
+                PolicyRule::Retention(rule) => rule.stores().map(Some).collect(),
+            };
+            let target = format!("properties.policyRules[{position}].name");
+            if rule.name().trim().is_empty() {
+                return Err(Invalid::new(target, "A rule of the policy has an empty name."));
+            }
+            for store in stores {
+                let key = (rule.name().to_lowercase(), store);
+                if seen.contains(&key) {
+                    return Err(Invalid::new(
+                        target,
+                        format!("Two rules of the policy have the name '{}' for the same store.", rule.name()),
+                    ));
+                }
+                seen.push(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_default_rules(&self) -> Result<(), Invalid> {
+        let defaults = |store| {
+            self.retention_rules().filter(|rule| rule.is_default && rule.stores().any(|each| each == store)).count()
+        };
+        for store in [DataStore::OperationalStore, DataStore::VaultStore] {
+            let has_backup = store == DataStore::VaultStore && self.backup_rules().next().is_some();
+            let is_used = has_backup || self.retention_rules().any(|rule| rule.stores().any(|each| each == store));
+            match defaults(store) {
+                0 if is_used => {
+                    return Err(Invalid::new(
+                        "properties.policyRules",
+                        format!(
+                            "The policy uses {store} without a default retention rule; add an AzureRetentionRule named \
+                             'Default' with isDefault true for it."
+                        ),
+                    ));
+                }
+                0 | 1 => {}
+                count => {
+                    return Err(Invalid::new(
+                        "properties.policyRules",
+                        format!(
+                            "The policy has {count} default retention rules for {store}; only one may be the default."
+                        ),
+                    ));
+                }
+            }
+        }
+        let has_vault_retention = self.retention_rules().any(|rule| rule.stores().any(|s| s == DataStore::VaultStore));
+        if has_vault_retention && self.backup_rules().next().is_none() {
+            return Err(Invalid::new(
+                "properties.policyRules",
+                "The policy keeps points in VaultStore but has no AzureBackupRule that makes any; add one, or remove the \
+                 VaultStore retention.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_backup_rule(&self, rule: &BackupRule, target: &str) -> Result<(), Invalid> {
+        if rule.data_store.data_store_type != DataStore::VaultStore {
+            return Err(Invalid::new(
+                format!("{target}.dataStore"),
+                format!(
+                    "Backup rule '{}' writes to {}; blobs are backed up to VaultStore (the operational tier is continuous \
+                     and has no backup rule).",
+                    rule.name, rule.data_store.data_store_type
+                ),
+            ));
+        }
+        let backup_type = rule.backup_parameters.as_ref().map(|given| given.backup_type.as_str()).unwrap_or_default();
+        if !backup_type.is_empty() && backup_type != "Discrete" {
+            return Err(Invalid::new(
+                format!("{target}.backupParameters.backupType"),
+                format!("Backup rule '{}' has the backup type '{backup_type}'; blobs need 'Discrete'.", rule.name),
+            ));
+        }
+        match &rule.trigger {
+            Trigger::Schedule { schedule, tagging_criteria } => {
+                schedule.validate(&format!("{target}.trigger.schedule"))?;
+                self.validate_tagging(tagging_criteria, schedule, &format!("{target}.trigger.taggingCriteria"))
+            }
+            Trigger::Adhoc { tagging_criteria } => match &tagging_criteria.tag_info {
+                Some(tag) => self.validate_tag(tag, &format!("{target}.trigger.taggingCriteria.tagInfo")),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn validate_tagging(
+        &self,
+        tagging: &[TaggingCriteria],
+        schedule: &BackupSchedule,
+        target: &str,
+    ) -> Result<(), Invalid> {
+        let zone = zone(schedule.time_zone.as_deref().unwrap_or_default());
+        let defaults = tagging.iter().filter(|each| each.is_default).count();
+        if defaults != 1 {
+            return Err(Invalid::new(
+                target,
+                format!("The tagging criteria hold {defaults} default entries; exactly one must have isDefault true."),
+            ));
+        }
+        for (position, each) in tagging.iter().enumerate() {
+            let target = format!("{target}[{position}]");
+            self.validate_tag(&each.tag_info, &format!("{target}.tagInfo"))?;
+            if tagging.iter().filter(|other| other.tagging_priority == each.tagging_priority).count() > 1 {
+                return Err(Invalid::new(
+                    format!("{target}.taggingPriority"),
+                    format!("Two tagging criteria have the priority {}; each needs its own.", each.tagging_priority),
+                ));
+            }
+            if !each.is_default && each.criteria.is_empty() {
+                return Err(Invalid::new(
+                    format!("{target}.criteria"),
+                    format!("Tag '{}' has no criteria; only the default tag may do without.", each.tag_info.tag_name),
+                ));
+            }
+            for (index, criterion) in each.criteria.iter().enumerate() {
+                criterion.validate(&format!("{target}.criteria[{index}]"), zone.as_ref().ok())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_tag(&self, tag: &TagInfo, target: &str) -> Result<(), Invalid> {
+        if self.retention_rule(DataStore::VaultStore, &tag.tag_name).is_some() {
+            return Ok(());
+        }
+        Err(Invalid::new(
+            target,
+            format!(
+                "Tag '{}' names no retention rule of VaultStore in this policy; add an AzureRetentionRule of that name.",
+                tag.tag_name
+            ),
+        ))
+    }
+
+    /// The backup rules, in their order.
+    pub fn backup_rules(&self) -> impl Iterator<Item = &BackupRule> {
+        self.policy_rules.iter().filter_map(|rule| match rule {
+            PolicyRule::Backup(rule) => Some(rule),
+            PolicyRule::Retention(_) => None,
+        })
+    }
+
+    /// The backup rule of this name, case aside.
+    pub fn backup_rule(&self, name: &str) -> Option<&BackupRule> {
+        self.backup_rules().find(|rule| rule.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The retention rules, in their order.
+    pub fn retention_rules(&self) -> impl Iterator<Item = &RetentionRule> {
+        self.policy_rules.iter().filter_map(|rule| match rule {
+            PolicyRule::Retention(rule) => Some(rule),
+            PolicyRule::Backup(_) => None,
+        })
+    }
+
+    /// The retention rule of this name for a store, case aside.
+    pub fn retention_rule(&self, store: DataStore, name: &str) -> Option<&RetentionRule> {
+        self.retention_rules()
+            .find(|rule| rule.name.eq_ignore_ascii_case(name) && rule.stores().any(|each| each == store))
+    }
+
+    /// The default retention rule of a store.
+    pub fn default_retention(&self, store: DataStore) -> Option<&RetentionRule> {
+        self.retention_rules().find(|rule| rule.is_default && rule.stores().any(|each| each == store))
+    }
+
+    /// How long the operational tier reaches back; nothing when the policy has no such tier.
+    pub fn operational_retention(&self) -> Option<IsoDuration> {
+        self.default_retention(DataStore::OperationalStore)?.duration(DataStore::OperationalStore)
+    }
+
+    /// Whether the policy makes points in the vault.
+    pub fn is_vaulted(&self) -> bool {
+        self.backup_rules().next().is_some()
+    }
+
+    /// The resource as answered: `id` and `name` as created.
+    pub fn render(&self, id: &str, name: &str) -> Value {
+        json!({
+            "properties": self,
+            "id": id,
+            "name": name,
+            "type": "Microsoft.DataProtection/backupVaults/backupPolicies",
+        })
+    }
+}
+
+impl PolicyRule {
+    /// The name of the rule.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Backup(rule) => &rule.name,
+            Self::Retention(rule) => &rule.name,
+        }
+    }
+}
+
+impl BackupRule {
+    fn normalize(&mut self) {
+        if let Some(parameters) = &mut self.backup_parameters {
+            if parameters.backup_type.eq_ignore_ascii_case("Discrete") {
+                "Discrete".clone_into(&mut parameters.backup_type);
+            }
+        }
+        let fill = |tag: &mut TagInfo| tag.id = Some(format!("{}_", tag.tag_name));
+        match &mut self.trigger {
+            Trigger::Schedule { tagging_criteria, .. } => {
+                for each in tagging_criteria {
+                    fill(&mut each.tag_info);
+                    for criterion in &mut each.criteria {
+                        "ScheduleBasedBackupCriteria".clone_into(&mut criterion.object_type);
+                    }
+                }
+            }
+            Trigger::Adhoc { tagging_criteria } => {
+                if let Some(tag) = &mut tagging_criteria.tag_info {
+                    fill(tag);
+                }
+            }
+        }
+    }
+
+    /// The schedule, if the rule has one.
+    pub fn schedule(&self) -> Option<&BackupSchedule> {
+        match &self.trigger {
+            Trigger::Schedule { schedule, .. } => Some(schedule),
+            Trigger::Adhoc { .. } => None,
+        }
+    }
+}
+
+impl BackupSchedule {
+    fn validate(&self, target: &str) -> Result<(), Invalid> {
+        let zone_name = self.time_zone.as_deref().unwrap_or_default();
+        let zone = zone(zone_name)
+            .map_err(|error| Invalid::new(format!("{target}.timeZone"), format!("Time zone {error}.")))?;
+        if self.repeating_time_intervals.is_empty() {
+            return Err(Invalid::new(
+                format!("{target}.repeatingTimeIntervals"),
+                "The schedule has no repeating interval; give at least one, for example R/2024-05-08T14:00:00+00:00/P1D.",
+            ));
+        }
+        for (position, text) in self.repeating_time_intervals.iter().enumerate() {
+            let target = format!("{target}.repeatingTimeIntervals[{position}]");
+            let interval = RepeatingInterval::parse(text, &zone)
+                .map_err(|error| Invalid::new(target.clone(), format!("Repeating interval {error}.")))?;
+            if interval.period.least_seconds() < SHORTEST_PERIOD_SECONDS {
+                return Err(Invalid::new(
+                    target,
+                    format!("Repeating interval '{text}' is shorter than PT5M, the shortest that is supported."),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Criterion {
+    fn validate(&self, target: &str, zone: Option<&jiff::tz::TimeZone>) -> Result<(), Invalid> {
+        if *self == (Self { object_type: self.object_type.clone(), ..Self::default() }) {
+            return Err(Invalid::new(target, "A criterion says nothing; give it at least one member."));
+        }
+        for day in &self.days_of_month {
+            let is_good = match (day.date, day.is_last) {
+                (_, Some(true)) => true,
+                (Some(date), _) => (1..=28).contains(&date),
+                (None, _) => false,
+            };
+            if !is_good {
+                return Err(Invalid::new(
+                    format!("{target}.daysOfMonth"),
+                    "A day of the month must be a date from 1 to 28, or isLast true.",
+                ));
+            }
+        }
+        let utc = jiff::tz::TimeZone::UTC;
+        for text in &self.schedule_times {
+            schedule::time_of_day(text, zone.unwrap_or(&utc))
+                .map_err(|error| Invalid::new(format!("{target}.scheduleTimes"), format!("Schedule time {error}.")))?;
+        }
+        Ok(())
+    }
+}
+
+impl RetentionRule {
+    /// The stores that the rule speaks of.
+    pub fn stores(&self) -> impl Iterator<Item = DataStore> + '_ {
+        self.lifecycles.iter().map(|lifecycle| lifecycle.source_data_store.data_store_type)
+    }
+
+    /// How long points of a store live under this rule.
+    pub fn duration(&self, store: DataStore) -> Option<IsoDuration> {
+        let lifecycle = self.lifecycles.iter().find(|each| each.source_data_store.data_store_type == store)?;
+        IsoDuration::parse(&lifecycle.delete_after.duration).ok()
+    }
+
+    fn validate(&self, target: &str) -> Result<(), Invalid> {
+        if self.lifecycles.is_empty() {
+            return Err(Invalid::new(
+                format!("{target}.lifecycles"),
+                format!(
+                    "Retention rule '{}' has no lifecycle; give it one with deleteAfter and sourceDataStore.",
+                    self.name
+                ),
+            ));
+        }
+        for (position, lifecycle) in self.lifecycles.iter().enumerate() {
+            lifecycle.validate(&self.name, &format!("{target}.lifecycles[{position}]"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The longest operational retention, in days.
+const LONGEST_OPERATIONAL_DAYS: i64 = 360;
+/// The longest retention in the vault, in days (ten years, with a little room for other ways of writing them).
+const LONGEST_VAULT_DAYS: i64 = 3_660;
+
+impl LifeCycle {
+    fn validate(&self, rule: &str, target: &str) -> Result<(), Invalid> {
+        let store = self.source_data_store.data_store_type;
+        let longest_days = match store {
+            DataStore::OperationalStore => LONGEST_OPERATIONAL_DAYS,
+            DataStore::VaultStore => LONGEST_VAULT_DAYS,
+            other => {
+                return Err(Invalid::new(
+                    format!("{target}.sourceDataStore"),
+                    format!("Retention rule '{rule}' is for {other}; blobs have OperationalStore and VaultStore."),
+                ));
+            }
+        };
+        if !self.target_data_store_copy_settings.is_empty() {
+            return Err(Invalid::new(
+                format!("{target}.targetDataStoreCopySettings"),
+                format!("Retention rule '{rule}' copies points to another store, which is not offered for blobs."),
+            ));
+        }
+        let target = format!("{target}.deleteAfter.duration");
+        if !self.delete_after.object_type.eq_ignore_ascii_case("AbsoluteDeleteOption") {
+            return Err(Invalid::new(target, format!("Retention rule '{rule}' must use AbsoluteDeleteOption.")));
+        }
+        let duration = IsoDuration::parse(&self.delete_after.duration)
+            .map_err(|error| Invalid::new(target.clone(), format!("Retention rule '{rule}': {error}.")))?;
+        if duration.least_seconds() < 86_400 {
+            return Err(Invalid::new(
+                target,
+                format!(
+                    "Retention rule '{rule}' keeps points for {}; the shortest is P1D.",
+                    self.delete_after.duration
+                ),
+            ));
+        }
+        if duration.nominal_days() > longest_days {
+            return Err(Invalid::new(
+                target,
+                format!(
+                    "Retention rule '{rule}' keeps points in {store} for {}; the longest there is {longest_days} days.",
+                    self.delete_after.duration
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,0 +1,486 @@
+//! Restore requests: from a point of the vault or to a moment of the operational tier, whole or in part.
+//!
+//! All documented forms for blobs end up as one [`RestoreRequest`]. Requests of other workloads (files, rehydration)
+//! are refused by name. Whether point, target and containers exist is found out later.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{ApiError, ErrorCode};
+use crate::id::ResourceId;
+use crate::instance::{Datasource, check_container_name};
+use crate::time::parse_instant;
+use crate::word::{DataStore, Invalid, read, words};
+
+/// Members that a restore request may have, in the spelling of the specification.
+const MEMBERS: &[&str] = &[
+    "restoreRequestObject",
+    "objectType",
+    "recoveryPointId",
+    "recoveryPointTime",
+    "sourceDataStoreType",
+    "sourceResourceId",
+    "restoreTargetInfo",
+    "recoveryOption",
+    "restoreLocation",
+    "datasourceInfo",
+    "datasourceSetInfo",
+    "resourceID",
+    "resourceUri",
+    "datasourceType",
+    "resourceName",
+    "resourceType",
+    "resourceLocation",
+    "restoreCriteria",
+    "itemPath",
+    "isPathRelativeToBackupItem",
+    "subItemPathPrefix",
+    "renameTo",
+    "minMatchingValue",
+    "maxMatchingValue",
+    "backupRuleOptions",
+    "ruleName",
+    "triggerOption",
+    "retentionTagOverride",
+];
+
+words! {
+    /// What happens where something of the same name exists at the target. The API knows only the first; the others are
+    /// Blobkeep's own.
+    RecoveryOption {
+        /// A container of that name in the target refuses the restore.
+        FailIfExists,
+        /// Existing blobs stay.
+        Skip,
+        /// Existing blobs are replaced.
+        Overwrite,
+        /// Existing blobs are replaced if the restored one is newer.
+        OverwriteIfNewer,
+    }
+}
+
+/// What shall be restored, from where, to where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreRequest {
+    /// The state that is restored.
+    pub source: RestoreSource,
+    /// The tier it is read from.
+    pub store: DataStore,
+    /// The account that is written to.
+    pub target: Datasource,
+    /// The region of the target, as sent.
+    pub location: Option<String>,
+    /// What of it.
+    pub selection: RestoreSelection,
+    /// What happens where something exists.
+    pub option: RecoveryOption,
+}
+
+/// The state that is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreSource {
+    /// A recovery point of the vault, by its name.
+    Point(String),
+    /// A moment, µs.
+    Time(i64),
+}
+
+/// What is restored of a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreSelection {
+    /// Everything.
+    All,
+    /// Containers, each whole or by prefixes, each under its name or another one.
+    Containers(Vec<ContainerSelection>),
+    /// Ranges of `container/blob` names.
+    Ranges(Vec<NameRange>),
+}
+
+/// A container of a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSelection {
+    /// Its name in the point.
+    pub container: String,
+    /// Prefixes of blob names; none means all blobs.
+    pub prefixes: Vec<String>,
+    /// Its name at the target, if it is to be another one.
+    pub rename_to: Option<String>,
+}
+
+/// A range of `container/blob` names, compared as bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameRange {
+    /// The first name that belongs to it; from the beginning where absent.
+    pub min: Option<String>,
+    /// The first name that no longer belongs to it; to the end where absent.
+    pub max: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    object_type: String,
+    source_data_store_type: DataStore,
+    restore_target_info: TargetBody,
+    recovery_point_id: Option<String>,
+    recovery_point_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetBody {
+    object_type: String,
+    recovery_option: Option<RecoveryOption>,
+    restore_location: Option<String>,
+    datasource_info: Option<Datasource>,
+    #[serde(default)]
+    restore_criteria: Vec<CriterionBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CriterionBody {
+    #[serde(default)]
+    object_type: String,
+    item_path: Option<String>,
+    is_path_relative_to_backup_item: Option<bool>,
+    #[serde(default)]
+    sub_item_path_prefix: Vec<String>,
+    rename_to: Option<String>,
+    min_matching_value: Option<String>,
+    max_matching_value: Option<String>,
+}
+
+impl RestoreRequest {
+    /// Reads the body of `restore`: the request itself.
+    ///
+    /// # Errors
+    /// The code that fits what is wrong, naming the member.
+    pub fn parse(body: &Value) -> Result<Self, ApiError> {
+        let body: Body = read(body, MEMBERS).map_err(ApiError::from)?;
+        let (source, store) = source_of(&body)?;
+        let target = body.restore_target_info;
+        let mut datasource = target.datasource_info.ok_or_else(|| {
+            wrong("restoreTargetInfo.datasourceInfo", "it is missing; name the storage account to restore to")
+        })?;
+        datasource.complete("Datasource");
+        datasource.account("restoreTargetInfo.datasourceInfo.resourceID").map_err(|invalid| {
+            ApiError::of(
+                ErrorCode::UserErrorInvalidResourceUriInRequest,
+                &[
+                    ("id", &datasource.resource_id),
+                    ("parameter", "restoreTargetInfo.datasourceInfo.resourceID"),
+                    ("reason", "it is not the id of a storage account"),
+                ],
+            )
+            .with_detailed_message(invalid.message)
+        })?;
+        let selection = match target.object_type.as_str() {
+            "RestoreTargetInfo" => RestoreSelection::All,
+            "ItemLevelRestoreTargetInfo" => selection_of(&target.restore_criteria, store)?,
+            other => {
+                return Err(wrong(
+                    "restoreTargetInfo.objectType",
+                    &format!("'{other}' is not one of RestoreTargetInfo, ItemLevelRestoreTargetInfo"),
+                ));
+            }
+        };
+        let option = target.recovery_option.unwrap_or(RecoveryOption::FailIfExists);
+        Ok(Self { source, store, target: datasource, location: target.restore_location, selection, option })
+    }
+
+    /// Reads the body of `validateRestore`: `{"restoreRequestObject": {…}}`.
+    ///
+    /// # Errors
+    /// As [`RestoreRequest::parse`].
+    pub fn parse_validation(body: &Value) -> Result<Self, ApiError> {
+        let request = crate::envelope::member(body, "restoreRequestObject")
+            .ok_or_else(|| wrong("restoreRequestObject", "it is missing; put the restore request there"))?;
+        Self::parse(request)
+    }
+
+    /// The account that is written to.
+    ///
+    /// # Errors
+    /// As [`Datasource::account`]; [`RestoreRequest::parse`] has checked it.
+    pub fn target_account(&self) -> Result<ResourceId, Invalid> {
+        self.target.account("restoreTargetInfo.datasourceInfo.resourceID")
+    }
+}
+
+fn wrong(parameter: &str, reason: &str) -> ApiError {
+    ApiError::of(ErrorCode::UserErrorInvalidParameterInRequest, &[("parameter", parameter), ("reason", reason)])
+        .with_target(parameter)
+}
+
+fn source_of(body: &Body) -> Result<(RestoreSource, DataStore), ApiError> {
+    let store = body.source_data_store_type;
+    let (source, needed) = match body.object_type.as_str() {
+        "AzureBackupRecoveryPointBasedRestoreRequest" => {
+            let id = body.recovery_point_id.as_deref().map(str::trim).unwrap_or_default();
+            // Some clients send the whole id; the name is its last part.
+            let name = id.rsplit('/').next().unwrap_or_default();
+            if name.is_empty() {
+                return Err(wrong("recoveryPointId", "it is missing; name the recovery point to restore"));
+            }
+            (RestoreSource::Point(name.to_owned()), DataStore::VaultStore)
+        }
+        "AzureBackupRecoveryTimeBasedRestoreRequest" => {
+            let text = body.recovery_point_time.as_deref().unwrap_or_default();
+            let time = parse_instant(text).map_err(|error| wrong("recoveryPointTime", &error.to_string()))?;
+            (RestoreSource::Time(time), DataStore::OperationalStore)
+        }
+        other => {
+            return Err(wrong(
+                "objectType",
+                &format!(
+                    "'{other}' is not supported for blobs; use AzureBackupRecoveryPointBasedRestoreRequest or \
+                     AzureBackupRecoveryTimeBasedRestoreRequest"
+                ),
+            ));
+        }
+    };
+    if store != needed {
+        return Err(wrong(
+            "sourceDataStoreType",
+            &format!("it is {store}, but a restore of this objectType reads from {needed}"),
+        ));
+    }
+    Ok((source, store))
+}
+
+fn selection_of(criteria: &[CriterionBody], store: DataStore) -> Result<RestoreSelection, ApiError> {
+    let target = "restoreTargetInfo.restoreCriteria";
+    if criteria.is_empty() {
+        return Err(ApiError::of(ErrorCode::UserErrorNoContainersSelectedForOperation, &[]).with_target(target));
+    }
+    let kinds = |kind: &str| criteria.iter().filter(|criterion| criterion.object_type == kind).count();
+    if kinds("ItemPathBasedRestoreCriteria") == criteria.len() {
+        return containers_of(criteria).map(RestoreSelection::Containers);
+    }
+    if kinds("RangeBasedItemLevelRestoreCriteria") == criteria.len() {
+        if store == DataStore::VaultStore {
+            return Err(wrong(
+                target,
+                "a restore from VaultStore selects containers with ItemPathBasedRestoreCriteria",
+            ));
+        }
+        return criteria.iter().map(range_of).collect::<Result<_, _>>().map(RestoreSelection::Ranges);
+    }
+    Err(wrong(target, "all criteria must be ItemPathBasedRestoreCriteria, or all RangeBasedItemLevelRestoreCriteria"))
+}
+
+fn containers_of(criteria: &[CriterionBody]) -> Result<Vec<ContainerSelection>, ApiError> {
+    let mut found: Vec<ContainerSelection> = Vec::new();
+    for (position, criterion) in criteria.iter().enumerate() {
+        let target = format!("restoreTargetInfo.restoreCriteria[{position}]");
+        if criterion.is_path_relative_to_backup_item == Some(false) {
+            return Err(wrong(
+                &format!("{target}.isPathRelativeToBackupItem"),
+                "paths are container names, which are always relative to the backed up account",
+            ));
+        }
+        let container = criterion.item_path.as_deref().unwrap_or_default().trim_matches('/').to_owned();
+        check_container_name(&container, &format!("{target}.itemPath"))?;
+        let rename_to = criterion.rename_to.clone().filter(|name| !name.is_empty());
+        if let Some(name) = &rename_to {
+            check_container_name(name, &format!("{target}.renameTo"))?;
+        }
+        let selection = ContainerSelection {
+            container,
+            prefixes: criterion.sub_item_path_prefix.iter().filter(|prefix| !prefix.is_empty()).cloned().collect(),
+            rename_to,
+        };
+        let destination = |each: &ContainerSelection| each.rename_to.as_ref().unwrap_or(&each.container).clone();
+        if found.iter().any(|other| destination(other) == destination(&selection)) {
+            return Err(wrong(
+                &target,
+                &format!("two criteria restore into the container '{}'", destination(&selection)),
+            ));
+        }
+        found.push(selection);
+    }
+    Ok(found)
+}
+
+fn range_of(criterion: &CriterionBody) -> Result<NameRange, ApiError> {
+    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let range = NameRange { min: named(&criterion.min_matching_value), max: named(&criterion.max_matching_value) };
+    let (from, to) = (range.min.as_deref().unwrap_or_default(), range.max.as_deref().unwrap_or_default());
+    let refuse = |reason: &str| {
+        ApiError::of(ErrorCode::UserErrorInvalidRestorePrefixRange, &[("from", from), ("to", to), ("reason", reason)])
+    };
+    if from.starts_with('$') || to.starts_with('$') {
+        return Err(refuse("system containers cannot be restored in place"));
+    }
+    if range.max.is_some() && to <= from {
+        return Err(refuse("its end is not greater than its start"));
+    }
+    Ok(range)
+}
+
+/// The body of an on-demand backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdhocRequest {
+    /// A backup rule of the policy.
+    pub rule_name: String,
+    /// Another tag than the rule's default.
+    pub tag_override: Option<String>,
+}
+
+impl AdhocRequest {
+    /// Reads `{"backupRuleOptions": {"ruleName": …, "triggerOption": {"retentionTagOverride": …}}}`.
+    ///
+    /// # Errors
+    /// [`Invalid`] with the member that is wrong.
+    pub fn parse(body: &Value) -> Result<Self, Invalid> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body {
+            backup_rule_options: Options,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Options {
+            rule_name: String,
+            #[serde(default)]
+            trigger_option: TriggerOption,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "camelCase")]
+        struct TriggerOption {
+            retention_tag_override: Option<String>,
+        }
+        let Body { backup_rule_options: options } = read(body, MEMBERS)?;
+        let tag_override = options.trigger_option.retention_tag_override.filter(|tag| !tag.is_empty());
+        Ok(Self { rule_name: options.rule_name, tag_override })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ACCOUNT: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/target";
+
+    fn vaulted(target: Value) -> Value {
+        json!({"objectType": "AzureBackupRecoveryPointBasedRestoreRequest", "recoveryPointId": "abc",
+            "sourceDataStoreType": "VaultStore", "restoreTargetInfo": target, "identityDetails": null})
+    }
+
+    fn operational(target: Value) -> Value {
+        json!({"objectType": "AzureBackupRecoveryTimeBasedRestoreRequest",
+            "recoveryPointTime": "2025-03-01T00:00:00.0000000Z", "sourceDataStoreType": "OperationalStore",
+            "restoreTargetInfo": target})
+    }
+
+    fn all() -> Value {
+        json!({"objectType": "RestoreTargetInfo", "recoveryOption": "FailIfExists", "restoreLocation": "westus",
+            "datasourceInfo": {"resourceId": ACCOUNT, "datasourceType": "Microsoft.Storage/storageAccounts/blobServices"}})
+    }
+
+    fn part(criteria: Value) -> Value {
+        let mut target = all();
+        target["objectType"] = json!("itemLevelRestoreTargetInfo");
+        target["restoreCriteria"] = criteria;
+        target
+    }
+
+    fn paths(items: &[(&str, &[&str], Option<&str>)]) -> Value {
+        items
+            .iter()
+            .map(|(path, prefixes, rename)| {
+                json!({"objectType": "ItemPathBasedRestoreCriteria", "itemPath": path, "isPathRelativeToBackupItem": true,
+                    "subItemPathPrefix": prefixes, "renameTo": rename})
+            })
+            .collect()
+    }
+
+    fn ranges(items: &[(&str, &str)]) -> Value {
+        items
+            .iter()
+            .map(|(min, max)| {
+                json!({"objectType": "RangeBasedItemLevelRestoreCriteria", "minMatchingValue": min, "maxMatchingValue": max})
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_four_documented_forms_are_read() {
+        let request = RestoreRequest::parse(&vaulted(all())).unwrap();
+        assert_eq!(request.source, RestoreSource::Point("abc".to_owned()));
+        assert_eq!((request.selection, request.option), (RestoreSelection::All, RecoveryOption::FailIfExists));
+        assert_eq!(request.target.resource_name, "target");
+
+        let request =
+            RestoreRequest::parse(&vaulted(part(paths(&[("c-one", &["a/", "b"], None), ("two", &[], Some("new"))]))))
+                .unwrap();
+        let RestoreSelection::Containers(containers) = request.selection else { panic!("containers") };
+        assert_eq!(containers[0].prefixes, ["a/", "b"]);
+        assert_eq!(containers[1].rename_to.as_deref(), Some("new"));
+
+        let request = RestoreRequest::parse(&operational(all())).unwrap();
+        assert_eq!(request.source, RestoreSource::Time(parse_instant("2025-03-01T00:00:00Z").unwrap()));
+
+        let request = RestoreRequest::parse(&operational(part(ranges(&[("c", "c-0"), ("d/a", "d/b")])))).unwrap();
+        let RestoreSelection::Ranges(ranges) = request.selection else { panic!("ranges") };
+        assert_eq!(ranges[0], NameRange { min: Some("c".to_owned()), max: Some("c-0".to_owned()) });
+    }
+
+    #[test]
+    fn validation_wraps_the_same_request() {
+        let body = json!({"restoreRequestObject": vaulted(all())});
+        assert_eq!(RestoreRequest::parse_validation(&body), RestoreRequest::parse(&vaulted(all())));
+        assert!(RestoreRequest::parse_validation(&vaulted(all())).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        let with = |member: &str, value: Value| {
+            let mut body = vaulted(all());
+            body[member] = value;
+            body
+        };
+        for (body, expected) in [
+            (with("sourceDataStoreType", json!("OperationalStore")), "reads from VaultStore"),
+            (with("recoveryPointId", json!(null)), "recoveryPointId"),
+            (with("objectType", json!("AzureBackupRestoreWithRehydrationRequest")), "not supported for blobs"),
+            (
+                with(
+                    "restoreTargetInfo",
+                    json!({"objectType": "RestoreFilesTargetInfo", "recoveryOption": "FailIfExists"}),
+                ),
+                "datasourceInfo",
+            ),
+            (vaulted(part(json!([]))), "No containers"),
+            (vaulted(part(ranges(&[("a", "b")]))), "selects containers"),
+            (vaulted(part(paths(&[("one", &[], None), ("one", &[], None)]))), "two criteria restore into"),
+            (vaulted(part(paths(&[("one", &[], Some("two")), ("two", &[], None)]))), "two criteria restore into"),
+            (vaulted(part(paths(&[("Bad Name", &[], None)]))), "not a container name"),
+            (operational(part(ranges(&[("b", "a")]))), "not greater"),
+            (operational(part(ranges(&[("$web", "$web-0")]))), "system containers"),
+        ] {
+            let message = RestoreRequest::parse(&body).unwrap_err().message;
+            assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+        }
+    }
+
+    #[test]
+    fn targets_must_be_storage_accounts() {
+        let mut target = all();
+        target["datasourceInfo"]["resourceId"] = json!("/subscriptions/s");
+        let error = RestoreRequest::parse(&vaulted(target)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::UserErrorInvalidResourceUriInRequest);
+    }
+
+    #[test]
+    fn on_demand_backups_name_a_rule() {
+        let body = json!({"backupRuleOptions": {"ruleName": "BackupDaily", "triggerOption": {}}});
+        let expected = AdhocRequest { rule_name: "BackupDaily".to_owned(), tag_override: None };
+        assert_eq!(AdhocRequest::parse(&body), Ok(expected));
+        let body = json!({"backupruleoptions": {"rulename": "BackupDaily", "triggerOption": {"retentionTagOverride": "Weekly"}}});
+        assert_eq!(AdhocRequest::parse(&body).unwrap().tag_override.as_deref(), Some("Weekly"));
+        assert!(AdhocRequest::parse(&json!({})).is_err());
+    }
+}

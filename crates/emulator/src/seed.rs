@@ -1,0 +1,300 @@
+//! Filling and looking into an emulator without HTTP. What is put this way obeys the same rules of marks and times as what
+//! comes by HTTP, unless a time is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::checksum;
+use crate::model::blob::{Blob, BlobKind, Content, ContentHeaders};
+use crate::model::container::{Container, Entry};
+use crate::model::pages::PageMap;
+use crate::model::synthetic::{Synthetic, SyntheticSpec};
+use crate::server::Emulator;
+
+/// The kinds of blobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SeedKind {
+    /// A block blob.
+    #[default]
+    Block,
+    /// An append blob.
+    Append,
+    /// A page blob; its length must be a multiple of 512 bytes.
+    Page,
+}
+
+/// A blob to be put. `SeedBlob::default()` is an empty block blob.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeedBlob {
+    /// Its kind.
+    pub kind: SeedKind,
+    /// Its bytes.
+    pub content: Bytes,
+    /// `Content-Type`; `application/octet-stream` if none.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// Whether the MD5 of the bytes is stored, as Put Blob does and Put Block List does not.
+    pub with_md5: bool,
+    /// User metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Index tags.
+    pub tags: BTreeMap<String, String>,
+    /// A tier that is set, e.g. `Cool`; none is the account's default.
+    pub tier: Option<String>,
+    /// Microseconds since the epoch; now if none. An existing blob keeps its own.
+    pub created_us: Option<i64>,
+    /// Microseconds since the epoch; now if none.
+    pub modified_us: Option<i64>,
+    /// Append blobs: no more appending.
+    pub sealed: bool,
+    /// Page blobs: the sequence number.
+    pub sequence_number: u64,
+}
+
+impl SeedBlob {
+    /// A block blob of these bytes, with its MD5.
+    pub fn new(content: impl Into<Bytes>) -> SeedBlob {
+        SeedBlob { content: content.into(), with_md5: true, ..SeedBlob::default() }
+    }
+}
+
+/// A blob as the emulator holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// Everything that can be put; `with_md5` says whether an MD5 is stored.
+    pub blob: SeedBlob,
+    /// The ETag without quotes.
+    pub etag: String,
+    /// The stored MD5, base64.
+    pub content_md5: Option<String>,
+}
+
+/// Why nothing could be put.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SeedError {
+    /// The account is not among the emulator's.
+    #[error("the emulator has no account {0}: name it in EmulatorOptions.accounts")]
+    UnknownAccount(String),
+    /// The container is not there.
+    #[error("the account {account} has no container {container}: create it first")]
+    UnknownContainer {
+        /// The account.
+        account: String,
+        /// The container.
+        container: String,
+    },
+}
+
+impl Emulator {
+    /// Makes a container if it is not there.
+    pub fn create_container(&self, account: &str, container: &str) -> Result<(), SeedError> {
+        self.with_container(account, container, |_, _| ())
+    }
+
+    /// Removes a container with all its blobs; says whether it was there.
+    pub fn delete_container(&self, account: &str, container: &str) -> bool {
+        let mut world = self.shared().write();
+        world.accounts.get_mut(account).is_some_and(|account| account.containers.remove(container).is_some())
+    }
+
+    /// The names of an account's containers, sorted.
+    pub fn container_names(&self, account: &str) -> Vec<String> {
+        let world = self.shared().read();
+        world.accounts.get(account).map(|account| account.containers.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Puts a blob, replacing one of that name, and returns its ETag without quotes. Makes the container if need be.
+    pub fn put_blob(&self, account: &str, container: &str, name: &str, blob: SeedBlob) -> Result<String, SeedError> {
+        self.with_container(account, container, |container, stamp| {
+            let existing = container.get(name, None);
+            let mut state = state_of(blob, stamp.etag.clone(), stamp.at_us);
+            if let Some(existing) = existing {
+                state.created_us = existing.created_us;
+                state.lease = existing.lease.clone();
+            }
+            let family = container.family_mut(name);
+            family.uncommitted.clear();
+            family.current = Some(Arc::new(state));
+            stamp.etag.clone()
+        })
+    }
+
+    /// A blob as it is held, with its bytes in memory.
+    pub fn get_blob(&self, account: &str, container: &str, name: &str) -> Option<StoredBlob> {
+        let world = self.shared().read();
+        let blob = world.accounts.get(account)?.containers.get(container)?.get(name, None)?;
+        drop(world);
+        Some(stored_of(&blob))
+    }
+
+    /// Removes a blob with its snapshots; says whether it was there.
+    pub fn delete_blob(&self, account: &str, container: &str, name: &str) -> bool {
+        let mut world = self.shared().write();
+        let Some(container) = world.accounts.get_mut(account).and_then(|known| known.containers.get_mut(container))
+        else {
+            return false;
+        };
+        let found = container.get(name, None).is_some();
+        *container.family_mut(name) = Default::default();
+        container.tidy(name);
+        found
+    }
+
+    /// The names of a container's blobs, sorted by their bytes. Of a large synthetic container this is a large list.
+    pub fn blob_names(&self, account: &str, container: &str) -> Vec<String> {
+        let world = self.shared().read();
+        let Some(container) = world.accounts.get(account).and_then(|known| known.containers.get(container)) else {
+            return Vec::new();
+        };
+        let names = container.names("").filter_map(|entry| match entry {
+            Entry::Stored(name, family) => family.current.is_some().then(|| name.to_owned()),
+            Entry::Computed(name, _) => Some(name),
+        });
+        names.collect()
+    }
+
+    /// Fills a container with computed blobs, beside the stored ones that it may have. Makes the container if need be.
+    pub fn add_synthetic(&self, account: &str, container: &str, spec: SyntheticSpec) -> Result<(), SeedError> {
+        self.with_container(account, container, |container, stamp| {
+            container.set_synthetic(Synthetic { spec, made_us: stamp.at_us });
+        })
+    }
+
+    /// The name of the computed blob of an index, if the container has one.
+    pub fn synthetic_name(&self, account: &str, container: &str, index: u64) -> Option<String> {
+        let world = self.shared().read();
+        let synthetic = world.accounts.get(account)?.containers.get(container)?.synthetic()?;
+        (index < synthetic.spec.count).then(|| synthetic.name(index))
+    }
+
+    /// Gives computed blobs other contents of the same length, with new ETags and times; returns how many there were. The
+    /// contents depend on the specification, the index and the generation (1, 2, …) alone.
+    pub fn change_synthetic(
+        &self,
+        account: &str,
+        container: &str,
+        indices: impl IntoIterator<Item = u64>,
+        generation: u64,
+    ) -> Result<u64, SeedError> {
+        let now_us = self.shared().now_us();
+        let mut changed = 0;
+        for index in indices {
+            let mut world = self.shared().write();
+            let stamp = world.stamp(now_us);
+            let container = find_container(&mut world, account, container)?;
+            let Some(synthetic) = container.synthetic().filter(|synthetic| index < synthetic.spec.count) else {
+                continue;
+            };
+            let (name, content) = (synthetic.name(index), synthetic.content(index, generation));
+            let family = container.family_mut(&name);
+            if let Some(current) = family.current.as_mut() {
+                let blob = Arc::make_mut(current);
+                blob.content = Content::Synthetic(content);
+                blob.etag = stamp.etag;
+                blob.modified_us = stamp.at_us;
+                changed += 1;
+            }
+            container.tidy(&name);
+        }
+        Ok(changed)
+    }
+
+    fn with_container<T>(
+        &self,
+        account: &str,
+        container: &str,
+        act: impl FnOnce(&mut Container, crate::model::Stamp) -> T,
+    ) -> Result<T, SeedError> {
+        let now_us = self.shared().now_us();
+        let mut world = self.shared().write();
+        let (made, stamp) = (world.stamp(now_us), world.stamp(now_us));
+        let known = world.accounts.get_mut(account).ok_or_else(|| SeedError::UnknownAccount(account.to_owned()))?;
+        Ok(act(known.containers.entry(container.to_owned()).or_insert_with(|| Container::new(&made)), stamp))
+    }
+}
+
+fn find_container<'a>(
+    world: &'a mut crate::model::World,
+    account: &str,
+    container: &str,
+) -> Result<&'a mut Container, SeedError> {
+    let known = world.accounts.get_mut(account).ok_or_else(|| SeedError::UnknownAccount(account.to_owned()))?;
+    known
+        .containers
+        .get_mut(container)
+        .ok_or_else(|| SeedError::UnknownContainer { account: account.to_owned(), container: container.to_owned() })
+}
+
+fn state_of(seed: SeedBlob, etag: String, now_us: i64) -> Blob {
+    let content_md5 = seed.with_md5.then(|| checksum::md5_base64(&seed.content));
+    let (kind, content) = match seed.kind {
+        SeedKind::Block => (BlobKind::Block, Content::Whole(seed.content)),
+        SeedKind::Append if seed.content.is_empty() => (BlobKind::Append, Content::of_blocks(Vec::new())),
+        SeedKind::Append => {
+            let block = crate::model::blob::Block { id: String::new(), bytes: seed.content };
+            (BlobKind::Append, Content::of_blocks(vec![block]))
+        }
+        SeedKind::Page => {
+            let mut pages = PageMap::new(seed.content.len() as u64);
+            pages.write(0, seed.content);
+            (BlobKind::Page, Content::Pages(pages))
+        }
+    };
+    Blob {
+        headers: ContentHeaders {
+            content_type: seed.content_type.or_else(|| Some("application/octet-stream".to_owned())),
+            content_encoding: seed.content_encoding,
+            content_language: seed.content_language,
+            content_disposition: seed.content_disposition,
+            cache_control: seed.cache_control,
+            content_md5,
+        },
+        metadata: seed.metadata,
+        tags: seed.tags,
+        tier_changed_us: seed.tier.as_ref().map(|_| now_us),
+        tier: seed.tier,
+        created_us: seed.created_us.unwrap_or(now_us),
+        modified_us: seed.modified_us.unwrap_or(now_us),
+        sealed: seed.sealed,
+        sequence_number: seed.sequence_number,
+        ..Blob::new(kind, content, etag, now_us)
+    }
+}
+
+fn stored_of(blob: &Blob) -> StoredBlob {
+    let kind = match blob.kind {
+        BlobKind::Block => SeedKind::Block,
+        BlobKind::Append => SeedKind::Append,
+        BlobKind::Page => SeedKind::Page,
+    };
+    StoredBlob {
+        blob: SeedBlob {
+            kind,
+            content: blob.content.read(0, blob.content.len_bytes()),
+            content_type: blob.headers.content_type.clone(),
+            content_encoding: blob.headers.content_encoding.clone(),
+            content_language: blob.headers.content_language.clone(),
+            content_disposition: blob.headers.content_disposition.clone(),
+            cache_control: blob.headers.cache_control.clone(),
+            with_md5: blob.headers.content_md5.is_some(),
+            metadata: blob.metadata.clone(),
+            tags: blob.tags.clone(),
+            tier: blob.tier.clone(),
+            created_us: Some(blob.created_us),
+            modified_us: Some(blob.modified_us),
+            sealed: blob.sealed,
+            sequence_number: blob.sequence_number,
+        },
+        etag: blob.etag.clone(),
+        content_md5: blob.headers.content_md5.clone(),
+    }
+}

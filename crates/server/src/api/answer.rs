@@ -1,0 +1,59 @@
+//! What a handler answers. Headers that every answer carries are added by the front door.
+
+use blobkeep_arm::ApiError;
+use serde_json::Value;
+
+/// Status, headers and body of one answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers beyond those that every answer carries; names in the spelling that goes onto the wire.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; `None` is an empty one.
+    pub body: Option<Value>,
+}
+
+impl Answer {
+    /// An answer of any status.
+    pub fn new(status: u16, body: Option<Value>) -> Self {
+        Self { status, headers: Vec::new(), body }
+    }
+
+    /// 200 with a body.
+    pub fn ok(body: Value) -> Self {
+        Self::new(200, Some(body))
+    }
+
+    /// 200 without a body.
+    pub fn ok_empty() -> Self {
+        Self::new(200, None)
+    }
+
+    /// 201 with the resource.
+    pub fn created(body: Value) -> Self {
+        Self::new(201, Some(body))
+    }
+
+    /// 202 without a body; the caller adds the tracking headers.
+    pub fn accepted() -> Self {
+        Self::new(202, None)
+    }
+
+    /// 204.
+    pub fn no_content() -> Self {
+        Self::new(204, None)
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The answer to an error.
+    pub fn error(error: &ApiError) -> Self {
+        Self::new(error.status(), Some(error.answer_body()))
+    }
+}

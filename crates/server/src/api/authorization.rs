@@ -1,0 +1,372 @@
+//! Role definitions and role assignments at any scope.
+//!
+//! The definitions are the built-in ones; what they allow is decided in [`crate::auth`], never here.
+
+use std::sync::Arc;
+
+use blobkeep_arm::id::{fold, is_within};
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
+use http::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::request::invalid_content;
+use super::{Access, Answer, Request, Route};
+use crate::App;
+use crate::auth::roles::{self, Role};
+use crate::db;
+use crate::db::role_assignments::RoleAssignment;
+use crate::error::ApiResult;
+
+const DEFINITION: &str = "{*scope}/providers/Microsoft.Authorization/roleDefinitions/{name}";
+const DEFINITIONS: &str = "{*scope}/providers/Microsoft.Authorization/roleDefinitions";
+const ASSIGNMENT: &str = "{*scope}/providers/Microsoft.Authorization/roleAssignments/{name}";
+const ASSIGNMENTS: &str = "{*scope}/providers/Microsoft.Authorization/roleAssignments";
+
+/// Routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route {
+        operation: "RoleDefinitions_List",
+        method: Method::GET,
+        pattern: DEFINITIONS,
+        access: Access::Action("Microsoft.Authorization/roleDefinitions/read"),
+        handler: |app, request| Box::pin(list_definitions(app, request)),
+    },
+    Route {
+        operation: "RoleDefinitions_Get",
+        method: Method::GET,
+        pattern: DEFINITION,
+        access: Access::Action("Microsoft.Authorization/roleDefinitions/read"),
+        handler: |app, request| Box::pin(get_definition(app, request)),
+    },
+    Route {
+        operation: "RoleAssignments_ListForScope",
+        method: Method::GET,
+        pattern: ASSIGNMENTS,
+        access: Access::Action("Microsoft.Authorization/roleAssignments/read"),
+        handler: |app, request| Box::pin(list_assignments(app, request)),
+    },
+    Route {
+        operation: "RoleAssignments_Get",
+        method: Method::GET,
+        pattern: ASSIGNMENT,
+        access: Access::Action("Microsoft.Authorization/roleAssignments/read"),
+        handler: |app, request| Box::pin(get_assignment(app, request)),
+    },
+    Route {
+        operation: "RoleAssignments_Create",
+        method: Method::PUT,
+        pattern: ASSIGNMENT,
+        access: Access::Action("Microsoft.Authorization/roleAssignments/write"),
+        handler: |app, request| Box::pin(put_assignment(app, request)),
+    },
+    Route {
+        operation: "RoleAssignments_Delete",
+        method: Method::DELETE,
+        pattern: ASSIGNMENT,
+        access: Access::Action("Microsoft.Authorization/roleAssignments/delete"),
+        handler: |app, request| Box::pin(delete_assignment(app, request)),
+    },
+];
+
+/// The scope that a path is about, in canonical spelling.
+fn scope_of(request: &Request) -> ResourceId {
+    if request.path.rest.is_empty() { request.path.id.scope() } else { request.path.id.clone() }
+}
+
+/// The id of a definition as it is seen from a scope: with the scope's subscription in front, as in Azure.
+fn definition_id(scope: &ResourceId, guid: &str) -> String {
+    match scope.subscription() {
+        Some(subscription) => {
+            format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{guid}")
+        }
+        None => format!("/providers/Microsoft.Authorization/roleDefinitions/{guid}"),
+    }
+}
+
+fn definition_body(scope: &ResourceId, role: &Role) -> Value {
+    json!({
+        "id": definition_id(scope, role.guid),
+        "type": "Microsoft.Authorization/roleDefinitions",
+        "name": role.guid,
+        "properties": {
+            "roleName": role.name,
+            "type": "BuiltInRole",
+            "description": role.description,
+            "assignableScopes": ["/"],
+            "permissions": [{
+                "actions": role.actions,
+                "notActions": role.not_actions,
+                "dataActions": role.data_actions,
+                "notDataActions": [],
+            }],
+        },
+    })
+}
+
+/// One comparison of a filter: the word on the left and the text on the right.
+type Term = (String, String);
+
+/// Reads `a eq 'b' and atScope() and assignedTo('c')` into terms; a function without text has an empty one.
+fn read_filter(filter: &str) -> ApiResult<Vec<Term>> {
+    let bad =
+        |reason: &str| ApiError::of(ErrorCode::InvalidFilterInQueryString, &[("filter", filter), ("reason", reason)]);
+    let mut terms = Vec::new();
+    let mut rest = filter.trim();
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '/').unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let after = after.trim_start();
+        if word.is_empty() {
+            return Err(bad("a name is expected"));
+        }
+        let (text, after) = if let Some(arguments) = after.strip_prefix('(') {
+            let (inside, after) = arguments.split_once(')').ok_or_else(|| bad("a closing parenthesis is missing"))?;
+            (inside.trim().trim_matches('\'').to_owned(), after)
+        } else {
+            let operator = after.get(..2).unwrap_or("");
+            if !operator.eq_ignore_ascii_case("eq") {
+                return Err(bad("only the operator 'eq' is known"));
+            }
+            let quoted =
+                after[2..].trim_start().strip_prefix('\'').ok_or_else(|| bad("a text in quotes is expected"))?;
+            let (text, after) = quoted.split_once('\'').ok_or_else(|| bad("a closing quote is missing"))?;
+            (text.to_owned(), after)
+        };
+        terms.push((word.to_ascii_lowercase(), text));
+        rest = after.trim_start();
+        if let Some(joined) = rest.get(..3).filter(|word| word.eq_ignore_ascii_case("and")) {
+            rest = rest[joined.len()..].trim_start();
+        } else if !rest.is_empty() {
+            return Err(bad("only 'and' can join comparisons"));
+        }
+    }
+    Ok(terms)
+}
+
+fn unknown_term(filter: &str, word: &str) -> ApiError {
+    let reason = format!("'{word}' cannot be filtered by");
+    ApiError::of(ErrorCode::InvalidFilterInQueryString, &[("filter", filter), ("reason", &reason)])
+}
+
+async fn list_definitions(_app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let scope = scope_of(&request);
+    let mut found: Vec<&Role> = roles::BUILT_IN.iter().collect();
+    if let Some(filter) = request.filter() {
+        for (word, text) in read_filter(filter)? {
+            match word.as_str() {
+                "rolename" => found.retain(|role| role.name.eq_ignore_ascii_case(&text)),
+                // There are only built-in ones.
+                "type" => found.retain(|_| text.eq_ignore_ascii_case("BuiltInRole")),
+                "atscopeandbelow" | "atscope" => {}
+                other => return Err(unknown_term(filter, other)),
+            }
+        }
+    }
+    Ok(Answer::ok(envelope::list(found.into_iter().map(|role| definition_body(&scope, role)).collect(), None)))
+}
+
+fn definition_not_found(name: &str) -> ApiError {
+    ApiError::of(ErrorCode::RoleDefinitionDoesNotExist, &[("id", name)])
+}
+
+async fn get_definition(_app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let name = request.param("name");
+    let role = roles::by_guid(name).ok_or_else(|| definition_not_found(name))?;
+    Ok(Answer::ok(definition_body(&scope_of(&request), role)))
+}
+
+fn time(micros: i64) -> String {
+    let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{instant:.6}")
+}
+
+fn assignment_body(assignment: &RoleAssignment) -> Value {
+    let scope = ResourceId::parse(&assignment.scope).unwrap_or_default();
+    json!({
+        "properties": {
+            "roleDefinitionId": definition_id(&scope, &assignment.role),
+            "principalId": assignment.principal_id,
+            "principalType": assignment.principal_type,
+            "scope": assignment.scope,
+            "condition": null,
+            "conditionVersion": null,
+            "createdOn": time(assignment.created_at),
+            "updatedOn": time(assignment.updated_at),
+            "createdBy": assignment.created_by,
+            "updatedBy": assignment.created_by,
+            "delegatedManagedIdentityResourceId": null,
+            "description": assignment.description,
+        },
+        "id": assignment.id,
+        "type": "Microsoft.Authorization/roleAssignments",
+        "name": assignment.name,
+    })
+}
+
+/// Assignments at the scope, above it (they work here, too) and, without `atScope()`, below it.
+async fn list_assignments(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let granted = request.granted()?;
+    let scope = scope_of(&request).folded();
+    let terms = request.filter().map(read_filter).transpose()?.unwrap_or_default();
+    let is_at_scope = terms.iter().any(|(word, _)| word == "atscope");
+    let mut reader = app.db.read().await?;
+    let mut found = db::role_assignments::list(&mut reader, granted).await?;
+    found.retain(|assignment| {
+        let own = fold(&assignment.scope);
+        is_within(&scope, &own) || !is_at_scope && is_within(&own, &scope)
+    });
+    for (word, text) in &terms {
+        match word.as_str() {
+            "atscope" => {}
+            "principalid" | "assignedto" => found.retain(|a| a.principal_id.eq_ignore_ascii_case(text)),
+            "roledefinitionid" => {
+                let guid = text.rsplit('/').next().unwrap_or(text);
+                found.retain(|a| a.role.eq_ignore_ascii_case(guid));
+            }
+            other => return Err(unknown_term(request.filter().unwrap_or_default(), other)),
+        }
+    }
+    Ok(Answer::ok(envelope::list(found.iter().map(assignment_body).collect(), None)))
+}
+
+async fn get_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let mut reader = app.db.read().await?;
+    let key = request.path.id.folded();
+    let found = db::role_assignments::get(&mut reader, request.granted()?, &key).await?;
+    let found =
+        found.ok_or_else(|| ApiError::of(ErrorCode::RoleAssignmentNotFound, &[("id", request.param("name"))]))?;
+    Ok(Answer::ok(assignment_body(&found)))
+}
+
+/// What a client says about a new assignment.
+struct Wanted {
+    role: &'static Role,
+    principal_id: String,
+    principal_type: String,
+    description: Option<String>,
+}
+
+fn read_assignment(content: &Value) -> ApiResult<Wanted> {
+    let properties =
+        envelope::member(content, "properties").ok_or_else(|| invalid_content("'properties' is missing"))?;
+    let definition = envelope::text(properties, "roleDefinitionId")
+        .ok_or_else(|| invalid_content("'properties.roleDefinitionId' is missing"))?;
+    let guid = definition.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let role = roles::by_guid(guid).ok_or_else(|| definition_not_found(definition))?;
+    let principal_id = envelope::text(properties, "principalId")
+        .ok_or_else(|| invalid_content("'properties.principalId' is missing"))?;
+    let principal_id = Uuid::parse_str(principal_id.trim())
+        .map_err(|_| invalid_content("'properties.principalId' must be a GUID"))?
+        .to_string();
+    let has_condition = envelope::text(properties, "condition").is_some_and(|condition| !condition.trim().is_empty());
+    if has_condition {
+        let values = [
+            ("what", "A condition on a role assignment"),
+            ("reason", "conditions are not evaluated here, so the assignment would allow more than it says"),
+        ];
+        return Err(ApiError::of(ErrorCode::NotSupported, &values));
+    }
+    Ok(Wanted {
+        role,
+        principal_id,
+        principal_type: envelope::text(properties, "principalType").unwrap_or("ServicePrincipal").to_owned(),
+        description: envelope::text(properties, "description").map(str::to_owned),
+    })
+}
+
+async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let granted = request.granted()?;
+    let name = request.param("name");
+    let name = Uuid::parse_str(name)
+        .map_err(|_| ApiError::of(ErrorCode::InvalidRoleAssignmentId, &[("id", name)]))?
+        .to_string();
+    let wanted = read_assignment(&request.json()?)?;
+    let scope = scope_of(&request);
+    let scope_key = scope.folded();
+    let key = request.path.id.folded();
+    let mut tx = app.db.write().await?;
+    if let Some(mut present) = db::role_assignments::get(&mut tx, granted, &key).await? {
+        if present.principal_id != wanted.principal_id || !present.role.eq_ignore_ascii_case(wanted.role.guid) {
+            return Err(ApiError::of(ErrorCode::RoleAssignmentUpdateNotPermitted, &[]));
+        }
+        db::role_assignments::update(&mut tx, granted, &key, wanted.description.as_deref(), request.now).await?;
+        tx.commit().await?;
+        present.description = wanted.description;
+        present.updated_at = request.now;
+        return Ok(Answer::ok(assignment_body(&present)));
+    }
+    let same = db::role_assignments::same(&mut tx, granted, &wanted.principal_id, wanted.role.guid, &scope_key).await?;
+    if let Some(same) = same {
+        return Err(ApiError::of(ErrorCode::RoleAssignmentExists, &[("id", &same.name)]));
+    }
+    if db::principals::by_object_id(&mut tx, &wanted.principal_id).await?.is_none() {
+        let values = [("principal", wanted.principal_id.as_str()), ("tenant", app.tenant_id())];
+        return Err(ApiError::of(ErrorCode::PrincipalNotFound, &values));
+    }
+    let assignment = RoleAssignment {
+        id: scope.attach("Microsoft.Authorization", "roleAssignments", &name).to_string(),
+        name,
+        scope: scope.to_string(),
+        role: wanted.role.guid.to_owned(),
+        principal_id: wanted.principal_id,
+        principal_type: wanted.principal_type,
+        description: wanted.description,
+        created_by: request.caller.object_id.clone(),
+        created_at: request.now,
+        updated_at: request.now,
+    };
+    db::role_assignments::create(&mut tx, granted, &assignment).await?;
+    tx.commit().await?;
+    Ok(Answer::created(assignment_body(&assignment)))
+}
+
+async fn delete_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let granted = request.granted()?;
+    let key = request.path.id.folded();
+    let mut tx = app.db.write().await?;
+    let Some(present) = db::role_assignments::get(&mut tx, granted, &key).await? else {
+        return Ok(Answer::no_content());
+    };
+    let is_root_owner = present.role == roles::OWNER && fold(&present.scope) == "/";
+    if is_root_owner && db::role_assignments::count(&mut tx, granted, roles::OWNER, "/").await? <= 1 {
+        return Err(ApiError::of(ErrorCode::LastOwnerCannotBeRemoved, &[("id", &present.name)]));
+    }
+    db::role_assignments::delete(&mut tx, granted, &key).await?;
+    tx.commit().await?;
+    Ok(Answer::ok(assignment_body(&present)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_filter;
+
+    fn terms(filter: &str) -> Vec<(String, String)> {
+        read_filter(filter).unwrap()
+    }
+
+    #[test]
+    fn filters_of_command_lines_are_understood() {
+        let pair = |word: &str, text: &str| (word.to_owned(), text.to_owned());
+        assert_eq!(terms("atScope()"), [pair("atscope", "")]);
+        assert_eq!(terms("assignedTo('x-1')"), [pair("assignedto", "x-1")]);
+        assert_eq!(terms("principalId eq 'x' and atScope()"), [pair("principalid", "x"), pair("atscope", "")]);
+        assert_eq!(terms("roleName eq 'Backup Reader'"), [pair("rolename", "Backup Reader")]);
+        assert_eq!(terms(""), []);
+    }
+
+    #[test]
+    fn filters_that_make_no_sense_are_refused() {
+        for filter in [
+            "roleName ne 'x'",
+            "roleName eq x",
+            "roleName eq 'x",
+            "atScope(",
+            "a eq 'b' or c eq 'd'",
+            "'x'",
+            "roleName",
+        ] {
+            assert!(read_filter(filter).is_err(), "{filter}");
+        }
+    }
+}

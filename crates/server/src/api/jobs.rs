@@ -1,0 +1,151 @@
+//! Jobs as users see them: backups and restores, newest first.
+
+use std::sync::Arc;
+
+use blobkeep_arm::job::{DatasourceView, Extended, JobOperation, JobView};
+use blobkeep_arm::word::DataStore;
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::vaults::{self, not_found, vault_id};
+use super::{Access, Answer, Request, Route};
+use crate::App;
+use crate::db;
+use crate::db::jobs::Job;
+use crate::db::vaults::Vault;
+use crate::error::ApiResult;
+use crate::jobs::spec::{BackupTrigger, JobReport, JobSpec, PointReference};
+
+const READ: &str = "Microsoft.DataProtection/backupVaults/backupJobs/read";
+/// Jobs on one page of a list.
+const PAGE_JOBS: usize = 200;
+
+/// Routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route {
+        operation: "Jobs_List",
+        method: Method::GET,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}/backupJobs",
+        access: Access::Action(READ),
+        handler: |app, request| Box::pin(list(app, request)),
+    },
+    Route {
+        operation: "Jobs_Get",
+        method: Method::GET,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}/backupJobs/{job}",
+        access: Access::Action(READ),
+        handler: |app, request| Box::pin(get(app, request)),
+    },
+];
+
+async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let mut reader = app.db.read().await?;
+    let vault = vaults::require(&mut reader, &request).await?;
+    let name = request.param("job");
+    let job = db::jobs::get_visible(&mut reader, request.granted()?, &vault.key, name).await?;
+    let job = job.ok_or_else(|| not_found(&vault_id(&request).child("backupJobs", name)))?;
+    Ok(Answer::ok(render(&vault, &job, request.now, true)))
+}
+
+async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let token = request.query("$skipToken").filter(|token| !token.is_empty());
+    let before = token.map(read_token).transpose()?;
+    let mut reader = app.db.read().await?;
+    let vault = vaults::require(&mut reader, &request).await?;
+    let limit = i64::try_from(PAGE_JOBS + 1).unwrap_or(i64::MAX);
+    let mut jobs = db::jobs::list_visible(&mut reader, request.granted()?, &vault.key, before, limit).await?;
+    let has_more = jobs.len() > PAGE_JOBS;
+    jobs.truncate(PAGE_JOBS);
+    let next = jobs.last().filter(|_| has_more).map(|last| {
+        let url = request.absolute_url(&request.path.decoded());
+        format!("{url}&$skipToken={}_{}", last.created_at, last.id)
+    });
+    let values = jobs.iter().map(|job| render(&vault, job, request.now, false)).collect();
+    Ok(Answer::ok(envelope::list(values, next)))
+}
+
+/// Creation time and id of the last job of the page before.
+fn read_token(token: &str) -> ApiResult<(i64, &str)> {
+    let parts = token.split_once('_').and_then(|(time, id)| Some((time.parse().ok()?, id)));
+    parts.ok_or_else(|| {
+        ApiError::of(
+            ErrorCode::InvalidParameter,
+            &[("parameter", "$skipToken"), ("reason", "it is not one that this service gave out")],
+        )
+    })
+}
+
+fn render(vault: &Vault, job: &Job, now: i64, is_full: bool) -> Value {
+    let display = &job.display;
+    let account = ResourceId::parse(&display.datasource.resource_id).unwrap_or_default();
+    let (operation, store, is_user_triggered) = match &job.spec {
+        JobSpec::Restore(spec) => (JobOperation::Restore, spec.source_store, true),
+        JobSpec::Backup(spec) => (JobOperation::Backup, DataStore::VaultStore, spec.trigger == BackupTrigger::Adhoc),
+        _ => (JobOperation::Backup, DataStore::VaultStore, false),
+    };
+    let report = JobReport::of_state(&job.state);
+    JobView {
+        vault_id: &vault.id,
+        vault_name: &vault.name,
+        subscription_id: &vault.subscription_id,
+        id: &job.id,
+        operation,
+        status: job.status,
+        instance_id: &display.instance_id,
+        instance_friendly_name: &display.friendly_name,
+        datasource: DatasourceView {
+            id: &display.datasource.resource_id,
+            name: &display.datasource.resource_name,
+            location: &display.datasource.resource_location,
+            kind: &display.datasource.datasource_type,
+            resource_group: account.resource_group().unwrap_or_default(),
+            subscription_id: account.subscription().unwrap_or_default(),
+        },
+        policy_id: &display.policy_id,
+        is_user_triggered,
+        activity_id: &job.correlation_id,
+        started_at: job.started_at.unwrap_or(job.created_at),
+        ended_at: job.ended_at,
+        now,
+        store,
+        errors: job.error.as_ref(),
+        extended: is_full.then(|| extended(job, &report)),
+    }
+    .render()
+}
+
+/// What the worker reported, over what follows from the job itself.
+fn extended<'a>(job: &'a Job, report: &'a JobReport) -> Extended<'a> {
+    let mut extended = Extended {
+        transferred_bytes: report.transferred_bytes,
+        source_point: report.source_point.as_ref().map(|point| (point.id.as_str(), point.time)),
+        target_point: report.target_point.as_ref().map(|point| (point.id.as_str(), point.time)),
+        sub_tasks: report.sub_tasks.clone(),
+        warnings: report.warnings.clone(),
+        ..Extended::default()
+    };
+    let task = match &job.spec {
+        JobSpec::Restore(spec) => {
+            extended.destination = Some(&spec.target);
+            if let (None, PointReference::ById(id)) = (extended.source_point, &spec.point) {
+                extended.source_point = Some((id, None));
+            }
+            "Trigger Restore"
+        }
+        JobSpec::Backup(spec) => {
+            extended.details.insert("PolicyRuleName".to_owned(), json!(spec.rule_name));
+            if let Some(tag) = &spec.tag_override {
+                extended.details.insert("RetentionTag".to_owned(), json!(tag));
+            }
+            "Trigger Backup"
+        }
+        _ => "Run",
+    };
+    extended.details.insert("TaskId".to_owned(), json!(job.id));
+    extended.details.extend(report.details.clone());
+    if extended.sub_tasks.is_empty() {
+        extended.sub_tasks.push((task.to_owned(), job.status.answered().to_owned()));
+    }
+    extended
+}

@@ -1,0 +1,115 @@
+//! Recovery points and restorable time ranges of an instance, also of one whose protection was stopped.
+
+use std::sync::Arc;
+
+use blobkeep_arm::envelope;
+use blobkeep_arm::point::{PointFilter, PointView, RangeRequest, render_ranges};
+use blobkeep_arm::word::DataStore;
+use http::Method;
+use serde_json::Value;
+
+use super::instances::{self, instance_id};
+use super::vaults::not_found;
+use super::{Access, Answer, Request, Route};
+use crate::App;
+use crate::db;
+use crate::db::instances::StoredInstance;
+use crate::db::points::Point;
+use crate::error::ApiResult;
+
+const READ: &str = "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read";
+
+/// Routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route {
+        operation: "RecoveryPoints_List",
+        method: Method::GET,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}/backupInstances/{instance}/recoveryPoints",
+        access: Access::Action(READ),
+        handler: |app, request| Box::pin(list(app, request)),
+    },
+    Route {
+        operation: "RecoveryPoints_Get",
+        method: Method::GET,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}/backupInstances/{instance}/recoveryPoints/{point}",
+        access: Access::Action(READ),
+        handler: |app, request| Box::pin(get(app, request)),
+    },
+    Route {
+        operation: "RestorableTimeRanges_Find",
+        method: Method::POST,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}/backupInstances/{instance}/findRestorableTimeRanges",
+        access: Access::Action("Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action"),
+        handler: |app, request| Box::pin(find_ranges(app, request)),
+    },
+];
+
+fn render(stored: &StoredInstance, point: &Point) -> Value {
+    PointView {
+        instance_id: &stored.id,
+        id: &point.id,
+        created_at: point.created_at,
+        expires_at: point.expires_at,
+        tag: &point.tag,
+        tag_version: point.tag_version,
+        policy_name: &point.policy_name,
+        state: point.state,
+        store: point.store,
+    }
+    .render()
+}
+
+async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let filter = PointFilter::parse(request.filter().unwrap_or_default())?;
+    let mut reader = app.db.read().await?;
+    let (_, stored) = instances::require(&mut reader, &request).await?;
+    let granted = request.granted()?;
+    let points = db::points::list(&mut reader, granted, &stored.key, DataStore::VaultStore, filter).await?;
+    Ok(Answer::ok(envelope::list(points.iter().map(|point| render(&stored, point)).collect(), None)))
+}
+
+async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let mut reader = app.db.read().await?;
+    let (_, stored) = instances::require(&mut reader, &request).await?;
+    let name = request.param("point");
+    let point = db::points::get(&mut reader, request.granted()?, &stored.key, name).await?;
+    let point = point.ok_or_else(|| not_found(&instance_id(&request).child("recoveryPoints", name)))?;
+    Ok(Answer::ok(render(&stored, &point)))
+}
+
+/// The range of the operational tier: between the oldest state that is kept and the last completed look at the account. The vault has
+/// points, not ranges.
+async fn find_ranges(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let wanted = RangeRequest::parse(&request.json_or_null()?)?;
+    let mut reader = app.db.read().await?;
+    let (_, stored) = instances::require(&mut reader, &request).await?;
+    let mut ranges = Vec::new();
+    if wanted.store == DataStore::OperationalStore
+        && let Some((start, end)) = operational_range(&mut reader, &request, &stored).await?
+    {
+        let start = wanted.start.map_or(start, |from| from.max(start));
+        let end = wanted.end.map_or(end, |until| until.min(end));
+        if start <= end {
+            ranges.push((start, end));
+        }
+    }
+    Ok(Answer::ok(render_ranges(&stored.name, &ranges)))
+}
+
+/// From when to when any second can be restored, µs.
+pub(super) async fn operational_range(
+    conn: &mut db::Conn,
+    request: &Request,
+    stored: &StoredInstance,
+) -> ApiResult<Option<(i64, i64)>> {
+    let granted = request.granted()?;
+    let filter = PointFilter::default();
+    let points = db::points::list(conn, granted, &stored.key, DataStore::OperationalStore, filter).await?;
+    let (Some(newest), Some(oldest)) = (points.first(), points.last()) else { return Ok(None) };
+    let policy = db::policies::get(conn, granted, &stored.policy_key).await?;
+    let Some(retention) = policy.and_then(|policy| policy.policy.operational_retention()) else { return Ok(None) };
+    let horizon = retention.after(request.now, -1, &jiff::tz::TimeZone::UTC).unwrap_or(i64::MIN);
+    let last_look = crate::jobs::last_look(conn, &stored.instance_uuid).await?.unwrap_or(newest.created_at);
+    let (start, end) = (oldest.created_at.max(horizon), newest.created_at.max(last_look));
+    Ok((start <= end).then_some((start, end)))
+}

@@ -1,0 +1,314 @@
+//! Backup vaults. Making, changing and removing one is done when the request is; the operation that is tracked has ended by then.
+
+use std::sync::Arc;
+
+use blobkeep_arm::id::fold_location;
+use blobkeep_arm::vault::{IdentityType, VaultRequest, VaultView, check_name};
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
+use http::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::operations::{self, Beginning};
+use super::{Access, Answer, Request, Route};
+use crate::App;
+use crate::auth::{Granted, Rights};
+use crate::config::Waiting;
+use crate::db::operations::OperationState;
+use crate::db::vaults::Vault;
+use crate::db::{self, Conn};
+use crate::error::ApiResult;
+
+const READ: &str = "Microsoft.DataProtection/backupVaults/read";
+const WRITE: &str = "Microsoft.DataProtection/backupVaults/write";
+const PATTERN: &str =
+    "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}";
+
+/// Routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route {
+        operation: "BackupVaults_CreateOrUpdate",
+        method: Method::PUT,
+        pattern: PATTERN,
+        access: Access::Action(WRITE),
+        handler: |app, request| Box::pin(put(app, request)),
+    },
+    Route {
+        operation: "BackupVaults_Update",
+        method: Method::PATCH,
+        pattern: PATTERN,
+        access: Access::Action(WRITE),
+        handler: |app, request| Box::pin(patch(app, request)),
+    },
+    Route {
+        operation: "BackupVaults_Get",
+        method: Method::GET,
+        pattern: PATTERN,
+        access: Access::Action(READ),
+        handler: |app, request| Box::pin(get(app, request)),
+    },
+    Route {
+        operation: "BackupVaults_Delete",
+        method: Method::DELETE,
+        pattern: PATTERN,
+        access: Access::Action("Microsoft.DataProtection/backupVaults/delete"),
+        handler: |app, request| Box::pin(delete(app, request)),
+    },
+    Route {
+        operation: "BackupVaults_GetInResourceGroup",
+        method: Method::GET,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults",
+        access: Access::SignedIn,
+        handler: |app, request| Box::pin(list(app, request)),
+    },
+    Route {
+        operation: "BackupVaults_GetInSubscription",
+        method: Method::GET,
+        pattern: "/subscriptions/{subscription}/providers/Microsoft.DataProtection/backupVaults",
+        access: Access::SignedIn,
+        handler: |app, request| Box::pin(list(app, request)),
+    },
+    Route {
+        operation: "BackupVaults_CheckNameAvailability",
+        method: Method::POST,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/locations/{location}/checkNameAvailability",
+        access: Access::Action("Microsoft.DataProtection/locations/checkNameAvailability/action"),
+        handler: |app, request| Box::pin(check_name_availability(app, request)),
+    },
+];
+
+/// The id of the vault that the path names.
+pub(super) fn vault_id(request: &Request) -> ResourceId {
+    ResourceId::group_scope(request.param("subscription"), request.param("group")).attach(
+        "Microsoft.DataProtection",
+        "backupVaults",
+        request.param("vault"),
+    )
+}
+
+/// The vault that the path names.
+///
+/// # Errors
+/// 404 `ResourceNotFound`.
+pub(super) async fn require(conn: &mut Conn, request: &Request) -> ApiResult<Vault> {
+    let id = vault_id(request);
+    let found = db::vaults::get(conn, request.granted()?, &id.folded()).await?;
+    found.ok_or_else(|| not_found(&id))
+}
+
+/// 404 `ResourceNotFound` for anything in a resource group.
+pub(super) fn not_found(id: &ResourceId) -> ApiError {
+    let names: Vec<String> = id.types().iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
+    let resource = format!("{}/{}", id.provider().unwrap_or_default(), names.join("/"));
+    ApiError::of(
+        ErrorCode::ResourceNotFound,
+        &[("resource", &resource), ("group", id.resource_group().unwrap_or_default())],
+    )
+}
+
+/// The vault as answered.
+pub(super) fn render(app: &App, vault: &Vault, provisioning_state: &str) -> Value {
+    VaultView {
+        id: &vault.id,
+        name: &vault.name,
+        location: &vault.location,
+        tags: &vault.tags,
+        identity: vault.principal_id.as_deref().map(|principal| (principal, app.tenant_id())),
+        properties: &vault.properties,
+        provisioning_state,
+    }
+    .render()
+}
+
+async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let id = vault_id(&request);
+    check_name(id.name()).map_err(|rule| {
+        ApiError::of(
+            ErrorCode::InvalidResourceName,
+            &[("name", id.name()), ("kind", "Microsoft.DataProtection/backupVaults"), ("rule", rule)],
+        )
+    })?;
+    if request.header("x-ms-deleted-vault-id").is_some() {
+        let reason = "deleted vaults are not kept; create the vault without the header x-ms-deleted-vault-id";
+        return Err(ApiError::of(ErrorCode::NotSupported, &[("what", "Undeleting a vault"), ("reason", reason)]));
+    }
+    let wanted = VaultRequest::parse(&request.json()?)?;
+    let granted = request.granted()?;
+    let mut tx = app.db.write().await?;
+    let existing = db::vaults::get(&mut tx, granted, &id.folded()).await?;
+    let (vault, state) = match existing {
+        Some(existing) => (replaced(existing, &wanted)?, "Updating"),
+        None => (new_vault(&mut tx, &request, &id, &wanted).await?, "Provisioning"),
+    };
+    let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
+    db::vaults::put(&mut tx, granted, &vault).await?;
+    let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Create)).await?;
+    tx.commit().await?;
+    let answer = Answer::created(render(&app, &vault, state));
+    Ok(operations::with_status_url(answer, &app, &request, &vault, &operation, Waiting::Create))
+}
+
+/// An operation that has ended when its request is answered.
+fn done(vault: &Vault, waiting: Waiting) -> Beginning<'_> {
+    Beginning { vault, waiting, state: OperationState::Succeeded, job_id: None, resource_key: Some(&vault.key) }
+}
+
+async fn new_vault(conn: &mut Conn, request: &Request, id: &ResourceId, wanted: &VaultRequest) -> ApiResult<Vault> {
+    let location = wanted.location.as_deref().map(str::trim).unwrap_or_default();
+    if location.is_empty() {
+        return Err(ApiError::of(ErrorCode::LocationRequired, &[]));
+    }
+    let group_id = id.scope();
+    let group = db::resource_groups::get(conn, request.granted()?, &group_id.folded()).await?;
+    let Some(group) = group else {
+        return Err(ApiError::of(ErrorCode::ResourceGroupNotFound, &[("group", request.param("group"))]));
+    };
+    // Ids are answered with the group's own spelling.
+    let group_id = ResourceId::parse(&group.id).unwrap_or(group_id);
+    let id = group_id.attach("Microsoft.DataProtection", "backupVaults", id.name());
+    Ok(Vault {
+        key: id.folded(),
+        id: id.to_string(),
+        name: id.name().to_owned(),
+        subscription_id: id.subscription().unwrap_or_default().to_owned(),
+        group_key: group_id.folded(),
+        location: location.to_owned(),
+        tags: wanted.tags.clone().unwrap_or_default(),
+        properties: wanted.properties.clone().with_defaults(),
+        vault_uuid: Uuid::new_v4().to_string(),
+        principal_id: None,
+        provisioning_state: "Succeeded".to_owned(),
+        created_at: request.now,
+        updated_at: request.now,
+    })
+}
+
+/// A PUT replaces settings and tags; it cannot move the vault.
+fn replaced(mut vault: Vault, wanted: &VaultRequest) -> ApiResult<Vault> {
+    check_location(&vault, wanted)?;
+    let properties = wanted.properties.clone().with_defaults();
+    vault.properties.check_change(&properties, &vault.id)?;
+    vault.properties = properties;
+    vault.tags = wanted.tags.clone().unwrap_or_default();
+    Ok(vault)
+}
+
+fn check_location(vault: &Vault, wanted: &VaultRequest) -> ApiResult<()> {
+    match wanted.location.as_deref() {
+        Some(location) if fold_location(location) != fold_location(&vault.location) => Err(ApiError::of(
+            ErrorCode::InvalidResourceLocation,
+            &[("name", &vault.name), ("location", &vault.location), ("wanted", location)],
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// An identity that is there is kept, with its roles, unless the request says `None`.
+async fn with_identity(conn: &mut Conn, mut vault: Vault, wanted: Option<IdentityType>, now: i64) -> ApiResult<Vault> {
+    match (wanted, vault.principal_id.as_deref()) {
+        (Some(IdentityType::SystemAssigned), None) => {
+            let principal = db::principals::create_managed_identity(conn, &vault.name, &vault.key, now).await?;
+            vault.principal_id = Some(principal.object_id);
+        }
+        (Some(IdentityType::None), Some(object_id)) => {
+            db::principals::delete(conn, object_id).await?;
+            vault.principal_id = None;
+        }
+        _ => {}
+    }
+    vault.updated_at = now;
+    Ok(vault)
+}
+
+async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let wanted = VaultRequest::parse(&request.json()?)?;
+    let mut tx = app.db.write().await?;
+    let mut vault = require(&mut tx, &request).await?;
+    check_location(&vault, &wanted)?;
+    let properties = vault.properties.merged(&wanted.properties)?;
+    vault.properties.check_change(&properties, &vault.id)?;
+    vault.properties = properties;
+    if let Some(tags) = wanted.tags {
+        vault.tags = tags;
+    }
+    let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
+    db::vaults::put(&mut tx, request.granted()?, &vault).await?;
+    tx.commit().await?;
+    Ok(Answer::ok(render(&app, &vault, &vault.provisioning_state)))
+}
+
+async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let mut reader = app.db.read().await?;
+    let vault = require(&mut reader, &request).await?;
+    Ok(Answer::ok(render(&app, &vault, &vault.provisioning_state)))
+}
+
+/// A vault goes only when it is empty; soft-deleted instances count, for their data would be lost.
+async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let granted = request.granted()?;
+    let mut tx = app.db.write().await?;
+    let Some(vault) = db::vaults::get(&mut tx, granted, &vault_id(&request).folded()).await? else {
+        return Ok(Answer::no_content());
+    };
+    check_empty(&mut tx, granted, &vault).await?;
+    let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Delete)).await?;
+    if let Some(object_id) = &vault.principal_id {
+        db::principals::delete(&mut tx, object_id).await?;
+    }
+    db::vaults::delete(&mut tx, granted, &vault.key).await?;
+    tx.commit().await?;
+    Ok(operations::accepted(&app, &request, &vault, &operation, Waiting::Delete))
+}
+
+async fn check_empty(conn: &mut Conn, granted: &Granted, vault: &Vault) -> ApiResult<()> {
+    let instances = db::instances::list(conn, granted, &vault.key, false).await?;
+    let deleted = db::instances::list(conn, granted, &vault.key, true).await?;
+    let policies = db::policies::list(conn, granted, &vault.key).await?;
+    let named = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let content = [
+        named("the backup instances", instances.iter().map(|each| each.name.as_str()).collect()),
+        named("the soft-deleted backup instances", deleted.iter().map(|each| each.name.as_str()).collect()),
+        named("the backup policies", policies.iter().map(|each| each.name.as_str()).collect()),
+    ];
+    match content.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(content) => {
+            Err(ApiError::of(ErrorCode::UserErrorVaultNotEmpty, &[("vault", &vault.id), ("content", &content)]))
+        }
+    }
+}
+
+async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let rights = Rights::of(&app, &request.caller.object_id).await?;
+    let mut reader = app.db.read().await?;
+    let group = request.param("group");
+    let vaults = if group.is_empty() {
+        db::vaults::list_in_subscription(&mut reader, request.param("subscription")).await?
+    } else {
+        let group = ResourceId::group_scope(request.param("subscription"), group);
+        db::vaults::list_in_group(&mut reader, &group.folded()).await?
+    };
+    let readable = vaults.iter().filter(|vault| rights.allow(READ, &vault.key));
+    let values = readable.map(|vault| render(&app, vault, &vault.provisioning_state)).collect();
+    Ok(Answer::ok(envelope::list(values, None)))
+}
+
+async fn check_name_availability(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let body = request.json()?;
+    let name = envelope::text(&body, "name").unwrap_or_default();
+    if let Err(rule) = check_name(name) {
+        let message = format!("The name '{name}' of a backup vault is invalid: {rule}.");
+        return Ok(Answer::ok(json!({ "message": message, "nameAvailable": false, "reason": "Invalid" })));
+    }
+    let id = ResourceId::group_scope(request.param("subscription"), request.param("group")).attach(
+        "Microsoft.DataProtection",
+        "backupVaults",
+        name,
+    );
+    let mut reader = app.db.read().await?;
+    if db::vaults::get(&mut reader, request.granted()?, &id.folded()).await?.is_none() {
+        return Ok(Answer::ok(json!({ "nameAvailable": true })));
+    }
+    let message = format!("The resource group already has a backup vault named '{name}'.");
+    Ok(Answer::ok(json!({ "message": message, "nameAvailable": false, "reason": "AlreadyExists" })))
+}

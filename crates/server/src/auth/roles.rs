@@ -1,0 +1,329 @@
+//! The built-in role definitions: Azure's own ids, names and action lists, as far as they concern providers that are served here.
+//!
+//! A role never names principals or scopes; that is what assignments do.
+
+/// A role: what it allows, minus what it takes away again.
+#[derive(Debug)]
+pub struct Role {
+    /// The definition's GUID, lower case.
+    pub guid: &'static str,
+    /// The role's name, e.g. `Backup Reader`.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub description: &'static str,
+    /// Patterns of allowed actions; `*` stands for any text.
+    pub actions: &'static [&'static str],
+    /// Patterns that are taken away from `actions`.
+    pub not_actions: &'static [&'static str],
+    /// Patterns of allowed data actions. Listed for completeness: Blobkeep serves no data plane.
+    pub data_actions: &'static [&'static str],
+}
+
+/// Owner: everything.
+pub const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
+/// What a vault's identity needs on each storage account that it protects or restores to.
+pub const STORAGE_ACCOUNT_BACKUP_CONTRIBUTOR: &str = "e5e2a7ff-d759-4cd2-bb51-3152d37e2eb1";
+
+/// All built-in roles.
+pub const BUILT_IN: &[Role] = &[
+    Role {
+        guid: OWNER,
+        name: "Owner",
+        description: "Grants full access to manage all resources, including the ability to assign roles in Azure RBAC.",
+        actions: &["*"],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "b24988ac-6180-42a0-ab88-20f7382dd24c",
+        name: "Contributor",
+        description: "Grants full access to manage all resources, but does not allow you to assign roles in Azure RBAC.",
+        actions: &["*"],
+        not_actions: &[
+            "Microsoft.Authorization/*/Delete",
+            "Microsoft.Authorization/*/Write",
+            "Microsoft.Authorization/elevateAccess/Action",
+        ],
+        data_actions: &[],
+    },
+    Role {
+        guid: "acdd72a7-3385-48ef-bd42-f606fba81ae7",
+        name: "Reader",
+        description: "View all resources, but does not allow you to make any changes.",
+        actions: &["*/read"],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9",
+        name: "User Access Administrator",
+        description: "Lets you manage user access to Azure resources.",
+        actions: &["*/read", "Microsoft.Authorization/*", "Microsoft.Support/*"],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "5e467623-bb1f-42f4-a55d-6e525e11384b",
+        name: "Backup Contributor",
+        description: "Lets you manage backup service, but can't create vaults and give access to others.",
+        actions: &[
+            "Microsoft.Authorization/*/read",
+            "Microsoft.DataProtection/locations/getBackupStatus/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/write",
+            "Microsoft.DataProtection/backupVaults/backupInstances/delete",
+            "Microsoft.DataProtection/backupVaults/backupInstances/read",
+            "Microsoft.DataProtection/backupVaults/deletedBackupInstances/read",
+            "Microsoft.DataProtection/backupVaults/deletedBackupInstances/undelete/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/stopProtection/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/resumeProtection/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/suspendBackups/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/resumeBackups/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/sync/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/validateForModifyBackup/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/operationResults/read",
+            "Microsoft.DataProtection/backupVaults/backupPolicies/*",
+            "Microsoft.DataProtection/backupVaults/backupJobs/read",
+            "Microsoft.DataProtection/backupVaults/read",
+            "Microsoft.DataProtection/backupVaults/operationResults/read",
+            "Microsoft.DataProtection/backupVaults/operationStatus/read",
+            "Microsoft.DataProtection/backupVaults/validateForBackup/action",
+            "Microsoft.DataProtection/locations/checkNameAvailability/action",
+            "Microsoft.DataProtection/locations/checkFeatureSupport/action",
+            "Microsoft.DataProtection/locations/operationStatus/read",
+            "Microsoft.DataProtection/locations/operationResults/read",
+            "Microsoft.DataProtection/operations/read",
+            "Microsoft.Insights/alertRules/*",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Storage/storageAccounts/read",
+            "Microsoft.Storage/storageAccounts/blobServices/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+        ],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "00c29273-979b-4161-815c-10b084fb9324",
+        name: "Backup Operator",
+        description: "Lets you manage backup services, except removal of backup, vault creation and giving access to others.",
+        actions: &[
+            "Microsoft.Authorization/*/read",
+            "Microsoft.DataProtection/locations/getBackupStatus/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/write",
+            "Microsoft.DataProtection/backupVaults/backupInstances/read",
+            "Microsoft.DataProtection/backupVaults/deletedBackupInstances/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/sync/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/validateForModifyBackup/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/operationResults/read",
+            "Microsoft.DataProtection/backupVaults/backupPolicies/read",
+            "Microsoft.DataProtection/backupVaults/backupJobs/read",
+            "Microsoft.DataProtection/backupVaults/read",
+            "Microsoft.DataProtection/backupVaults/operationResults/read",
+            "Microsoft.DataProtection/backupVaults/operationStatus/read",
+            "Microsoft.DataProtection/backupVaults/validateForBackup/action",
+            "Microsoft.DataProtection/locations/checkFeatureSupport/action",
+            "Microsoft.DataProtection/locations/operationStatus/read",
+            "Microsoft.DataProtection/locations/operationResults/read",
+            "Microsoft.DataProtection/operations/read",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Storage/storageAccounts/read",
+            "Microsoft.Storage/storageAccounts/blobServices/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+        ],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "a795c7a0-d4a2-40c1-ae25-d81f01202912",
+        name: "Backup Reader",
+        description: "Can view backup services, but can't make changes.",
+        actions: &[
+            "Microsoft.Authorization/*/read",
+            "Microsoft.DataProtection/locations/getBackupStatus/action",
+            "Microsoft.DataProtection/backupVaults/*/read",
+            "Microsoft.DataProtection/backupVaults/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
+            "Microsoft.DataProtection/locations/operationStatus/read",
+            "Microsoft.DataProtection/locations/operationResults/read",
+            "Microsoft.DataProtection/operations/read",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+        ],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: STORAGE_ACCOUNT_BACKUP_CONTRIBUTOR,
+        name: "Storage Account Backup Contributor",
+        description: "Lets you perform backup and restore operations using Azure Backup on the storage account.",
+        actions: &[
+            "Microsoft.Authorization/*/read",
+            "Microsoft.Authorization/locks/read",
+            "Microsoft.Authorization/locks/write",
+            "Microsoft.Authorization/locks/delete",
+            "Microsoft.Features/features/read",
+            "Microsoft.Features/providers/features/read",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Storage/operations/read",
+            "Microsoft.Storage/storageAccounts/objectReplicationPolicies/delete",
+            "Microsoft.Storage/storageAccounts/objectReplicationPolicies/read",
+            "Microsoft.Storage/storageAccounts/objectReplicationPolicies/write",
+            "Microsoft.Storage/storageAccounts/objectReplicationPolicies/restorePointMarkers/write",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/write",
+            "Microsoft.Storage/storageAccounts/blobServices/read",
+            "Microsoft.Storage/storageAccounts/blobServices/write",
+            "Microsoft.Storage/storageAccounts/read",
+            "Microsoft.Storage/storageAccounts/restoreBlobRanges/action",
+        ],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "17d1049b-9a84-46fb-8f53-869881c3d3ab",
+        name: "Storage Account Contributor",
+        description: "Lets you manage storage accounts, including accessing storage account keys which provide full access to storage account data.",
+        actions: &[
+            "Microsoft.Authorization/*/read",
+            "Microsoft.Insights/alertRules/*",
+            "Microsoft.Insights/diagnosticSettings/*",
+            "Microsoft.Network/virtualNetworks/subnets/joinViaServiceEndpoint/action",
+            "Microsoft.ResourceHealth/availabilityStatuses/read",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Storage/storageAccounts/*",
+            "Microsoft.Support/*",
+        ],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+        name: "Storage Blob Data Contributor",
+        description: "Allows for read, write and delete access to Azure Storage blob containers and data.",
+        actions: &[
+            "Microsoft.Storage/storageAccounts/blobServices/containers/delete",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/write",
+            "Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action",
+        ],
+        not_actions: &[],
+        data_actions: &[
+            "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/move/action",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action",
+        ],
+    },
+];
+
+/// The role with that GUID, compared without case.
+pub fn by_guid(guid: &str) -> Option<&'static Role> {
+    BUILT_IN.iter().find(|role| role.guid.eq_ignore_ascii_case(guid))
+}
+
+impl Role {
+    /// The role allows `action`.
+    pub fn allows(&self, action: &str) -> bool {
+        self.actions.iter().any(|pattern| matches(pattern, action))
+            && !self.not_actions.iter().any(|pattern| matches(pattern, action))
+    }
+}
+
+/// `pattern` matches `action` without case; `*` stands for any text, slashes included, also for none.
+pub fn matches(pattern: &str, action: &str) -> bool {
+    let pattern = pattern.to_ascii_lowercase();
+    let action = action.to_ascii_lowercase();
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = action.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUILT_IN, by_guid, matches};
+
+    #[test]
+    fn patterns_match_without_case_and_across_slashes() {
+        let cases = [
+            ("*", "Anything/at/all/action", true),
+            ("*/read", "Microsoft.Storage/storageAccounts/read", true),
+            ("*/read", "Microsoft.Storage/storageAccounts/readers/write", false),
+            ("Microsoft.Authorization/*/read", "microsoft.authorization/roleAssignments/READ", true),
+            ("Microsoft.Authorization/*/read", "Microsoft.Authorization/read", false),
+            ("Microsoft.DataProtection/backupVaults/*/read", "Microsoft.DataProtection/backupVaults/a/b/read", true),
+            ("Microsoft.DataProtection/backupVaults/*", "Microsoft.DataProtection/backupVaultsX/read", false),
+            ("a/b", "a/b", true),
+            ("a/b", "a/b/c", false),
+            ("a*c*e", "abcde", true),
+            ("a*c*e", "aec", false),
+        ];
+        for (pattern, action, wanted) in cases {
+            assert_eq!(matches(pattern, action), wanted, "{pattern} on {action}");
+        }
+    }
+
+    fn allows(name: &str, action: &str) -> bool {
+        BUILT_IN.iter().find(|role| role.name == name).unwrap().allows(action)
+    }
+
+    #[test]
+    fn roles_allow_what_azures_do() {
+        let delete_instance = "Microsoft.DataProtection/backupVaults/backupInstances/delete";
+        let write_vault = "Microsoft.DataProtection/backupVaults/write";
+        let grant = "Microsoft.Authorization/roleAssignments/write";
+        assert!(allows("Owner", grant) && allows("User Access Administrator", grant));
+        assert!(!allows("Contributor", grant) && allows("Contributor", write_vault));
+        assert!(allows("Backup Contributor", delete_instance) && !allows("Backup Contributor", write_vault));
+        assert!(!allows("Backup Operator", delete_instance));
+        assert!(allows("Backup Operator", "Microsoft.DataProtection/backupVaults/backupInstances/backup/action"));
+        assert!(allows("Backup Reader", "Microsoft.DataProtection/backupVaults/backupJobs/read"));
+        assert!(!allows("Backup Reader", "Microsoft.DataProtection/backupVaults/backupInstances/restore/action"));
+        assert!(!allows("Reader", "Microsoft.Storage/storageAccounts/listkeys/action"));
+    }
+
+    #[test]
+    fn a_vaults_role_on_an_account_suffices_for_validation() {
+        let role = "Storage Account Backup Contributor";
+        for action in [
+            "Microsoft.Authorization/roleAssignments/read",
+            "Microsoft.Storage/storageAccounts/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+            "Microsoft.Storage/storageAccounts/blobServices/containers/write",
+        ] {
+            assert!(allows(role, action), "{action}");
+        }
+        assert!(!allows(role, "Microsoft.Storage/storageAccounts/delete"));
+    }
+
+    #[test]
+    fn ids_are_unique_and_found_in_any_case() {
+        for role in BUILT_IN {
+            assert_eq!(BUILT_IN.iter().filter(|other| other.guid == role.guid).count(), 1, "{}", role.name);
+            assert_eq!(by_guid(&role.guid.to_uppercase()).unwrap().name, role.name);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The configuration: one TOML file over defaults that need no file at all.
+//!
+//! Unknown keys are refused, so that a typing mistake is found at start and not after a lost backup. Secrets may stand here (storage
+//! accounts), so `Debug` of such values must never print them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {file}: {error}")]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The file is not what is expected; the message has line and column.
+    #[error("the configuration {file} is invalid: {reason}")]
+    Invalid {
+        /// Which file.
+        file: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// How long clients are told to wait between two looks at an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// What Azure says: 10 for validation, 15 for create, 30 for delete.
+    Azure,
+    /// This many seconds for everything.
+    Seconds(u32),
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// A validation, or a job that was accepted.
+    Validate,
+    /// A resource that is being made or changed.
+    Create,
+    /// A resource that is being removed.
+    Delete,
+}
+
+impl RetryAfter {
+    /// Seconds for the `Retry-After` header; at least 1, because clients take 0 for 30.
+    pub fn seconds(self, waiting: Waiting) -> u32 {
+        match (self, waiting) {
+            (Self::Seconds(seconds), _) => seconds.max(1),
+            (Self::Azure, Waiting::Validate) => 10,
+            (Self::Azure, Waiting::Create) => 15,
+            (Self::Azure, Waiting::Delete) => 30,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RetryAfter {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Word(String),
+            Seconds(u32),
+        }
+        match Form::deserialize(deserializer) {
+            Ok(Form::Word(word)) if word.eq_ignore_ascii_case("azure") => Ok(Self::Azure),
+            Ok(Form::Seconds(seconds)) if seconds >= 1 => Ok(Self::Seconds(seconds)),
+            _ => Err(serde::de::Error::custom("retry_after must be \"azure\" or a number of seconds from 1 on")),
+        }
+    }
+}
+
+/// `[operations]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OperationsConfig {
+    /// `Retry-After` of answers about operations; default 1 second.
+    pub retry_after: RetryAfter,
+}
+
+impl Default for OperationsConfig {
+    fn default() -> Self {
+        Self { retry_after: RetryAfter::Seconds(1) }
+    }
+}
+
+/// `[operational]`: the continuous tier.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OperationalConfig {
+    /// Seconds between two looks at an account; default 60.
+    pub interval_seconds: u32,
+}
+
+impl Default for OperationalConfig {
+    fn default() -> Self {
+        Self { interval_seconds: 60 }
+    }
+}
+
+/// `[[storage_account]]`: connects an account at every start.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageAccountConfig {
+    /// The account's ARM id.
+    pub id: String,
+    /// The account's location.
+    pub location: String,
+    /// Where its blobs are: the members of `properties.connection`.
+    pub connection: serde_json::Map<String, serde_json::Value>,
+}
+
+impl fmt::Debug for StorageAccountConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageAccountConfig")
+            .field("id", &self.id)
+            .field("location", &self.location)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the file may say; everything has a default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileConfig {
+    listen: Option<SocketAddr>,
+    hostnames: Vec<String>,
+    public_url: Option<String>,
+    store: Option<String>,
+    local_roots: Vec<PathBuf>,
+    allowed_endpoint_ranges: Vec<IpRange>,
+    operations: OperationsConfig,
+    operational: OperationalConfig,
+    storage_account: Vec<StorageAccountConfig>,
+}
+
+/// The configuration of one service.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where everything lies that the service makes: keys, certificates, database, by default also the vaults.
+    pub data_dir: PathBuf,
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Names by which the service is reached beside `localhost`; they go into the certificate.
+    pub hostnames: Vec<String>,
+    /// The address that clients use, if it is neither the listening one nor one of the names: `https://host[:port]`.
+    pub public_url: Option<String>,
+    /// Where vaults are kept, as a URL; default a folder `vaults` in the data folder.
+    pub store: Option<String>,
+    /// Folders below which `LocalFolder` connections are allowed.
+    pub local_roots: Vec<PathBuf>,
+    /// Private address ranges in which endpoints may lie. Public and loopback addresses are always allowed, link-local ones never.
+    pub allowed_endpoint_ranges: Vec<IpRange>,
+    /// `[operations]`.
+    pub operations: OperationsConfig,
+    /// `[operational]`.
+    pub operational: OperationalConfig,
+    /// `[[storage_account]]`.
+    pub storage_accounts: Vec<StorageAccountConfig>,
+}
+
+/// The port of `serve` when none is given.
+pub const DEFAULT_PORT: u16 = 8443;
+
+impl Config {
+    /// The defaults for a data folder: loopback, port 8443.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self::from_parts(data_dir.into(), FileConfig::default())
+    }
+
+    /// Reads a configuration file over the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file and, where it is known, line and column.
+    pub fn from_file(data_dir: impl Into<PathBuf>, file: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
+        let invalid = |reason: String| ConfigError::Invalid { file: file.to_owned(), reason };
+        let parsed: FileConfig = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let config = Self::from_parts(data_dir.into(), parsed);
+        config.check().map_err(invalid)?;
+        Ok(config)
+    }
+
+    fn from_parts(data_dir: PathBuf, file: FileConfig) -> Self {
+        Self {
+            data_dir,
+            listen: file.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT)),
+            hostnames: file.hostnames,
+            public_url: file.public_url,
+            store: file.store,
+            local_roots: file.local_roots,
+            allowed_endpoint_ranges: file.allowed_endpoint_ranges,
+            operations: file.operations,
+            operational: file.operational,
+            storage_accounts: file.storage_account,
+        }
+    }
+
+    /// Checks what types alone cannot say.
+    fn check(&self) -> Result<(), String> {
+        if let Some(url) = &self.public_url {
+            let rest =
+                url.strip_prefix("https://").ok_or_else(|| format!("public_url '{url}' must begin with https://"))?;
+            if rest.trim_end_matches('/').is_empty() || rest.trim_end_matches('/').contains('/') {
+                return Err(format!("public_url '{url}' must be https://host or https://host:port, without a path"));
+            }
+        }
+        for name in &self.hostnames {
+            let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+            if !is_name {
+                return Err(format!("hostname '{name}' is neither a DNS name nor an IP address"));
+            }
+        }
+        for root in &self.local_roots {
+            if !root.is_absolute() {
+                return Err(format!("local root '{}' must be an absolute path", root.display()));
+            }
+        }
+        if self.operational.interval_seconds == 0 {
+            return Err("[operational] interval_seconds must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A range of addresses in CIDR form, e.g. `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpRange {
+    address: IpAddr,
+    prefix_bits: u8,
+}
+
+impl IpRange {
+    /// Reads `address/bits` or a single address.
+    ///
+    /// # Errors
+    /// A sentence that names what does not fit.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().map_err(|_| format!("'{text}' is not an IP range such as 10.0.0.0/8"))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = match bits {
+            None => most,
+            Some(bits) => bits
+                .parse()
+                .ok()
+                .filter(|b| *b <= most)
+                .ok_or_else(|| format!("'{text}' has no valid prefix length"))?,
+        };
+        Ok(Self { address, prefix_bits })
+    }
+
+    /// The address lies in this range.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let shift = 32 - u32::from(self.prefix_bits);
+                u32::from(own).checked_shr(shift).unwrap_or(0) == u32::from(other).checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let shift = 128 - u32::from(self.prefix_bits);
+                u128::from(own).checked_shr(shift).unwrap_or(0) == u128::from(other).checked_shr(shift).unwrap_or(0)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for IpRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_bits)
+    }
+}
+
+impl<'de> Deserialize<'de> for IpRange {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{Config, IpRange, RetryAfter, Waiting};
+
+    fn read(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("blobkeep.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::from_file(dir.path(), &file).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = read("").unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8443");
+        assert_eq!(config.operations.retry_after, RetryAfter::Seconds(1));
+        assert_eq!(config.operational.interval_seconds, 60);
+        assert!(config.local_roots.is_empty() && config.allowed_endpoint_ranges.is_empty());
+    }
+
+    #[test]
+    fn a_full_file_is_read() {
+        let config = read(
+            r#"
+            listen = "0.0.0.0:9443"
+            hostnames = ["backup.example.org"]
+            public_url = "https://backup.example.org"
+            local_roots = ["/srv/blobs"]
+            allowed_endpoint_ranges = ["10.0.0.0/8", "fd00::/8"]
+            [operations]
+            retry_after = "azure"
+            [operational]
+            interval_seconds = 5
+            [[storage_account]]
+            id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/abc"
+            location = "westus"
+            connection = { kind = "LocalFolder", url = "file:///srv/blobs/abc" }
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.operations.retry_after.seconds(Waiting::Validate), 10);
+        assert_eq!(config.operations.retry_after.seconds(Waiting::Create), 15);
+        assert_eq!(config.operations.retry_after.seconds(Waiting::Delete), 30);
+        assert_eq!(config.storage_accounts.len(), 1);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, wanted) in [
+            ("listne = \"127.0.0.1:1\"", "listne"),
+            ("[operations]\nretry_after = 0", "retry_after"),
+            ("[operations]\nretry_after = \"aws\"", "retry_after"),
+            ("public_url = \"http://x\"", "https://"),
+            ("public_url = \"https://x/path\"", "without a path"),
+            ("hostnames = [\"a b\"]", "a b"),
+            ("local_roots = [\"data\"]", "absolute"),
+            ("allowed_endpoint_ranges = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
+            ("[[trusted_issuer]]\nissuer = \"x\"", "trusted_issuer"),
+            ("[operational]\ninterval_seconds = 0", "interval_seconds"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_an_account_is_not_printed() {
+        let text = r#"
+            [[storage_account]]
+            id = "/x"
+            location = "l"
+            connection = { kind = "AzureBlob", accountKey = "topsecret" }
+        "#;
+        assert!(!format!("{:?}", read(text).unwrap()).contains("topsecret"));
+    }
+
+    #[test]
+    fn ranges_hold_their_addresses() {
+        let holds =
+            |range: &str, address: &str| IpRange::parse(range).unwrap().contains(address.parse::<IpAddr>().unwrap());
+        assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("0.0.0.0/0", "8.8.8.8") && !holds("0.0.0.0/0", "::1"));
+        assert!(holds("192.168.1.7", "192.168.1.7") && !holds("192.168.1.7", "192.168.1.8"));
+        assert!(holds("fd00::/8", "fd12::1") && !holds("fd00::/8", "fe80::1"));
+    }
+}

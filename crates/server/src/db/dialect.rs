@@ -1,0 +1,51 @@
+//! What is particular to the database behind [`super::Db`]: how it is opened, how writing begins, which migrations there are.
+//!
+//! No statement about resources belongs here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use super::DbResult;
+
+/// Takes the write lock at once, so that a transaction never fails half-way because another one wrote meanwhile.
+pub const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+
+/// Reading connections; handlers hold one for some milliseconds.
+const READING_CONNECTIONS: u32 = 8;
+/// How long to wait for the lock of another process (`doctor`, a backup of the file) before giving up.
+const BUSY_SECONDS: u64 = 10;
+
+/// Number, name and text of each migration, ascending. A released one is never changed: add another.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "foundation", include_str!("../../migrations/0001_foundation.sql")),
+    (2, "dataprotection", include_str!("../../migrations/0002_dataprotection.sql")),
+];
+
+/// Opens the file: the writing pool (one connection) and the reading one.
+pub(super) async fn open(file: &Path) -> DbResult<(SqlitePool, SqlitePool)> {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(BUSY_SECONDS));
+    let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+    let read = SqlitePoolOptions::new()
+        .max_connections(READING_CONNECTIONS)
+        .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
+    Ok((write, read))
+}
+
+/// Brings the tables to this version.
+pub(super) async fn migrate(pool: &SqlitePool) -> DbResult<()> {
+    let migrations = MIGRATIONS.iter().map(|(number, name, sql)| {
+        Migration::new(*number, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect()).run(pool).await?;
+    Ok(())
+}

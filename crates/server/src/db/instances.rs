@@ -1,0 +1,340 @@
+//! Backup instances, also the deleted ones: a row lives until its data is gone.
+//!
+//! An instance counts as deleted from the state `SoftDeleted` on; while it is `SoftDeleting` it is still listed.
+
+use blobkeep_arm::instance::{BackupInstance, Deletion, ProtectionState};
+use serde_json::Value;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Conn, DbError, DbResult, from_json, to_json};
+use crate::auth::Granted;
+
+/// A stored instance.
+#[derive(Debug, Clone)]
+pub struct StoredInstance {
+    /// Folded id.
+    pub key: String,
+    /// ARM id as created.
+    pub id: String,
+    /// Name as created.
+    pub name: String,
+    /// Folded id of the vault.
+    pub vault_key: String,
+    /// Names the instance in the store; a lower-case GUID.
+    pub instance_uuid: String,
+    /// Folded id of the storage account.
+    pub datasource_key: String,
+    /// What was sent.
+    pub instance: BackupInstance,
+    /// Folded id of the policy.
+    pub policy_key: String,
+    /// How far it is protected.
+    pub state: ProtectionState,
+    /// `Provisioning`, `Updating`, `Succeeded`, `Failed`.
+    pub provisioning_state: String,
+    /// Why it is not protected: the `info` shape.
+    pub error: Option<Value>,
+    /// Set from the moment of the request to delete it.
+    pub deletion: Option<Deletion>,
+    /// Since when it is protected without a break, microseconds.
+    pub configured_at: Option<i64>,
+    /// The next scheduled backup, microseconds.
+    pub next_run_at: Option<i64>,
+    /// Microseconds.
+    pub created_at: i64,
+    /// Microseconds.
+    pub updated_at: i64,
+}
+
+fn read(row: &SqliteRow) -> DbResult<StoredInstance> {
+    let id: String = row.try_get("id")?;
+    let what = format!("backup_instances {id}");
+    let properties: String = row.try_get("properties")?;
+    let state: String = row.try_get("protection_state")?;
+    let error: Option<String> = row.try_get("error")?;
+    Ok(StoredInstance {
+        key: row.try_get("key")?,
+        id,
+        name: row.try_get("name")?,
+        vault_key: row.try_get("vault_key")?,
+        instance_uuid: row.try_get("instance_uuid")?,
+        datasource_key: row.try_get("datasource_key")?,
+        instance: from_json(&what, &properties)?,
+        policy_key: row.try_get("policy_key")?,
+        state: ProtectionState::parse(&state).ok_or_else(|| DbError::bad_row(&what, format!("state '{state}'")))?,
+        provisioning_state: row.try_get("provisioning_state")?,
+        error: error.map(|text| from_json(&what, &text)).transpose()?,
+        deletion: deletion(row)?,
+        configured_at: row.try_get("configured_at")?,
+        next_run_at: row.try_get("next_run_at")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+fn deletion(row: &SqliteRow) -> DbResult<Option<Deletion>> {
+    let Some(deleted_at) = row.try_get::<Option<i64>, _>("deleted_at")? else { return Ok(None) };
+    let activity_id: Option<String> = row.try_get("delete_activity_id")?;
+    Ok(Some(Deletion {
+        deleted_at,
+        billing_end: row.try_get::<Option<i64>, _>("billing_end")?.unwrap_or(deleted_at),
+        purge_at: row.try_get::<Option<i64>, _>("purge_at")?.unwrap_or(deleted_at),
+        activity_id: activity_id.unwrap_or_default(),
+    }))
+}
+
+/// Adds an instance.
+///
+/// # Errors
+/// A duplicate ([`DbError::is_duplicate`]) when the name is taken or the account is protected already.
+pub async fn create(conn: &mut Conn, _granted: &Granted, stored: &StoredInstance) -> DbResult<()> {
+    sqlx::query(
+        "INSERT INTO backup_instances (key, id, name, vault_key, instance_uuid, datasource_key, properties, policy_key,
+             protection_state, provisioning_state, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+    )
+    .bind(&stored.key)
+    .bind(&stored.id)
+    .bind(&stored.name)
+    .bind(&stored.vault_key)
+    .bind(&stored.instance_uuid)
+    .bind(&stored.datasource_key)
+    .bind(to_json("instance", &stored.instance)?)
+    .bind(&stored.policy_key)
+    .bind(stored.state.as_str())
+    .bind(&stored.provisioning_state)
+    .bind(stored.created_at)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Sets how far an instance is protected. `error` is the `info` shape and replaces the one that was there, also by none.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn set_state(
+    conn: &mut Conn,
+    _granted: &Granted,
+    key: &str,
+    state: ProtectionState,
+    provisioning_state: &str,
+    error: Option<&Value>,
+    now: i64,
+) -> DbResult<()> {
+    sqlx::query(
+        "UPDATE backup_instances SET protection_state = $2, provisioning_state = $3, error = $4, updated_at = $5
+         WHERE key = $1",
+    )
+    .bind(key)
+    .bind(state.as_str())
+    .bind(provisioning_state)
+    .bind(error.map(Value::to_string))
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The instance is protected now: state `ProtectionConfigured`, the time since when (kept if it was protected before),
+/// and the next scheduled backup.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn set_configured(
+    conn: &mut Conn,
+    granted: &Granted,
+    key: &str,
+    next_run_at: Option<i64>,
+    now: i64,
+) -> DbResult<()> {
+    set_state(conn, granted, key, ProtectionState::ProtectionConfigured, "Succeeded", None, now).await?;
+    sqlx::query(
+        "UPDATE backup_instances SET configured_at = COALESCE(configured_at, $2), next_run_at = $3 WHERE key = $1",
+    )
+    .bind(key)
+    .bind(now)
+    .bind(next_run_at)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ends the unbroken protection: no next backup, and the continuous tier begins anew when it is protected again.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn clear_schedule(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
+    sqlx::query("UPDATE backup_instances SET configured_at = NULL, next_run_at = NULL WHERE key = $1")
+        .bind(key)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Sets the next scheduled backup.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn set_next_run(conn: &mut Conn, _granted: &Granted, key: &str, next_run_at: Option<i64>) -> DbResult<()> {
+    sqlx::query("UPDATE backup_instances SET next_run_at = $2 WHERE key = $1")
+        .bind(key)
+        .bind(next_run_at)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Gives an instance another content and policy: the end of an update.
+///
+/// # Errors
+/// [`DbError`] when the database fails or the policy is not there.
+pub async fn apply_update(
+    conn: &mut Conn,
+    _granted: &Granted,
+    key: &str,
+    instance: &BackupInstance,
+    policy_key: &str,
+    now: i64,
+) -> DbResult<()> {
+    sqlx::query("UPDATE backup_instances SET properties = $2, policy_key = $3, updated_at = $4 WHERE key = $1")
+        .bind(key)
+        .bind(to_json("instance", instance)?)
+        .bind(policy_key)
+        .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes when an instance is deleted and what follows, or (with none) that it is not.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn set_deletion(conn: &mut Conn, _granted: &Granted, key: &str, deletion: Option<&Deletion>) -> DbResult<()> {
+    sqlx::query(
+        "UPDATE backup_instances SET deleted_at = $2, billing_end = $3, purge_at = $4, delete_activity_id = $5
+         WHERE key = $1",
+    )
+    .bind(key)
+    .bind(deletion.map(|deletion| deletion.deleted_at))
+    .bind(deletion.map(|deletion| deletion.billing_end))
+    .bind(deletion.map(|deletion| deletion.purge_at))
+    .bind(deletion.map(|deletion| deletion.activity_id.as_str()))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The instance of that folded id, deleted or not.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<StoredInstance>> {
+    let row = sqlx::query("SELECT * FROM backup_instances WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The instances of a vault, by folded id, deleted ones or the others.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn list(
+    conn: &mut Conn,
+    _granted: &Granted,
+    vault_key: &str,
+    is_deleted: bool,
+) -> DbResult<Vec<StoredInstance>> {
+    let rows = sqlx::query(
+        "SELECT * FROM backup_instances
+         WHERE vault_key = $1 AND (protection_state = 'SoftDeleted') = ($2 = 1) ORDER BY key",
+    )
+    .bind(vault_key)
+    .bind(i64::from(is_deleted))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// The instances (not the deleted ones) that protect a storage account; at most one.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn by_datasource(
+    conn: &mut Conn,
+    _granted: &Granted,
+    datasource_key: &str,
+) -> DbResult<Option<StoredInstance>> {
+    let row =
+        sqlx::query("SELECT * FROM backup_instances WHERE datasource_key = $1 AND protection_state <> 'SoftDeleted'")
+            .bind(datasource_key)
+            .fetch_optional(conn)
+            .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The instances, deleted ones too, that use a policy.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn by_policy(conn: &mut Conn, _granted: &Granted, policy_key: &str) -> DbResult<Vec<StoredInstance>> {
+    let rows = sqlx::query("SELECT * FROM backup_instances WHERE policy_key = $1 ORDER BY key")
+        .bind(policy_key)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// The instances whose next scheduled backup is due, the longest waiting first.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn due(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> DbResult<Vec<StoredInstance>> {
+    let rows = sqlx::query(
+        "SELECT * FROM backup_instances
+         WHERE next_run_at <= $1 AND protection_state IN ('ProtectionConfigured', 'UpdatingProtection')
+         ORDER BY next_run_at, key LIMIT $2",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// All instances in a state, for background work.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn in_state(conn: &mut Conn, _granted: &Granted, state: ProtectionState) -> DbResult<Vec<StoredInstance>> {
+    let rows = sqlx::query("SELECT * FROM backup_instances WHERE protection_state = $1 ORDER BY key")
+        .bind(state.as_str())
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// The deleted instances whose time is over.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResult<Vec<StoredInstance>> {
+    let rows = sqlx::query(
+        "SELECT * FROM backup_instances WHERE protection_state = 'SoftDeleted' AND purge_at <= $1 ORDER BY purge_at, key",
+    )
+    .bind(now)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Removes an instance and what is remembered of its points; for the worker, after the data is gone.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn purge(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
+    sqlx::query("DELETE FROM recovery_points WHERE instance_key = $1").bind(key).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM backup_instances WHERE key = $1").bind(key).execute(conn).await?;
+    Ok(())
+}

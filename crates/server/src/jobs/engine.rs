@@ -1,0 +1,133 @@
+//! The engine's vaults of this service: one for each backup vault, made when it is first needed, in a folder of the store that is named
+//! after the vault's own id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use blobkeep_vault::chunk::ChunkSizes;
+use blobkeep_vault::store::layer::SubStore;
+use blobkeep_vault::store::local::LocalStore;
+use blobkeep_vault::store::object::{AzureContainer, CloudStore};
+use blobkeep_vault::{Clock, Error, ErrorKind, MasterKey, Result, Store, StoreError, StoreErrorKind, Timestamp, Vault};
+use tokio::sync::Mutex;
+
+use crate::App;
+use crate::config::Config;
+
+/// Where vaults lie in the data folder by default.
+const FOLDER: &str = "vaults";
+
+/// The open vaults.
+#[derive(Default)]
+pub struct Vaults {
+    open: Mutex<HashMap<String, Arc<Vault>>>,
+}
+
+impl std::fmt::Debug for Vaults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vaults")
+    }
+}
+
+impl Vaults {
+    /// The vault of that id, if it was made.
+    pub(crate) async fn find(&self, app: &App, vault_uuid: &str) -> Result<Option<Arc<Vault>>> {
+        match self.open(app, vault_uuid, false).await {
+            Ok(vault) => Ok(Some(vault)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The vault of that id, made if it is not there.
+    pub(crate) async fn find_or_make(&self, app: &App, vault_uuid: &str) -> Result<Arc<Vault>> {
+        self.open(app, vault_uuid, true).await
+    }
+
+    async fn open(&self, app: &App, vault_uuid: &str, make: bool) -> Result<Arc<Vault>> {
+        let mut open = self.open.lock().await;
+        if let Some(vault) = open.get(vault_uuid) {
+            return Ok(vault.clone());
+        }
+        let master = MasterKey::from_text(&hex::encode(app.master_key.as_slice()))?;
+        let store = store(&app.config, vault_uuid, make)?;
+        let vault = match Vault::open(store.clone(), &master).await {
+            Err(e) if make && e.kind() == ErrorKind::NotFound => {
+                tracing::info!(vault = vault_uuid, store = store.describe(), "a vault is made");
+                Vault::init(store, &master, ChunkSizes::default(), Timestamp(app.now())).await?
+            }
+            opened => opened?,
+        };
+        let vault = Arc::new(vault);
+        open.insert(vault_uuid.to_owned(), vault.clone());
+        Ok(vault)
+    }
+}
+
+/// The place of one vault.
+fn store(config: &Config, vault_uuid: &str, make: bool) -> Result<Arc<dyn Store>, StoreError> {
+    let place = config.store.as_deref().unwrap_or_default();
+    if place.starts_with("http://") || place.starts_with("https://") {
+        return Ok(Arc::new(SubStore::new(Arc::new(CloudStore::azure(&azure_container(place)?)?), vault_uuid)));
+    }
+    let root = match place.strip_prefix("file://").unwrap_or(place) {
+        "" => config.data_dir.join(FOLDER),
+        path => path.into(),
+    };
+    let folder = root.join(vault_uuid);
+    if !make && !folder.exists() {
+        let message = format!("there is no vault in {}", folder.display());
+        return Err(StoreError::new(StoreErrorKind::NotFound, message));
+    }
+    Ok(Arc::new(LocalStore::open(folder)?))
+}
+
+/// Reads `https://account.blob.core.windows.net/container[/folder]?SAS`, or the path style of emulators.
+fn azure_container(url: &str) -> Result<AzureContainer, StoreError> {
+    let wrong = |reason: &str| {
+        StoreError::new(
+            StoreErrorKind::Other,
+            format!("the store is not the URL of a container with its SAS: {reason}"),
+        )
+    };
+    let (address, sas) = url.split_once('?').ok_or_else(|| wrong("there is no SAS after a question mark"))?;
+    let (scheme, rest) = address.split_once("://").ok_or_else(|| wrong("there is no scheme"))?;
+    let (authority, path) = rest.split_once('/').ok_or_else(|| wrong("there is no container"))?;
+    let host = authority.split(':').next().unwrap_or_default();
+    let is_path_style = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok();
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    let (account, endpoint) = if is_path_style {
+        let account = parts.next().ok_or_else(|| wrong("there is no account"))?;
+        (account.to_owned(), format!("{scheme}://{authority}/{account}"))
+    } else {
+        (host.split('.').next().unwrap_or_default().to_owned(), format!("{scheme}://{authority}"))
+    };
+    let container = parts.next().ok_or_else(|| wrong("there is no container"))?.to_owned();
+    let folder = parts.collect::<Vec<_>>().join("/");
+    Ok(AzureContainer { account, endpoint, container, folder, account_key: None, sas: Some(sas.to_owned()) })
+}
+
+/// The service's clock as the engine knows it.
+pub(super) struct EngineClock<'a>(pub(super) &'a App);
+
+impl Clock for EngineClock<'_> {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.now())
+    }
+}
+
+/// A missing vault is no damage here: it was never made.
+impl Vaults {
+    /// Like [`Self::find_or_make`], in the words of a job.
+    pub(super) async fn for_job(&self, app: &App, vault_uuid: &str) -> Result<Arc<Vault>, super::fault::Fault> {
+        self.find_or_make(app, vault_uuid).await.map_err(|e: Error| {
+            tracing::error!(vault = vault_uuid, error = %e, "the vault cannot be opened");
+            match super::fault::of_engine(&e, "") {
+                super::fault::Fault::Final(_) => {
+                    super::fault::Fault::Final(Box::new(super::fault::internal(&e.to_string())))
+                }
+                other => other,
+            }
+        })
+    }
+}

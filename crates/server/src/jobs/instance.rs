@@ -1,0 +1,258 @@
+//! Jobs about an instance: validate, configure, update, delete, undelete.
+
+use std::sync::Arc;
+
+use blobkeep_arm::error::{ApiError, ErrorCode};
+use blobkeep_arm::id::fold;
+use blobkeep_arm::instance::{BackupInstance, ProtectionState};
+use blobkeep_arm::policy::Policy;
+use blobkeep_arm::schedule;
+use blobkeep_vault::Timestamp;
+use blobkeep_vault::state::{self, Chain, Change};
+
+use super::backup::{BACKUP_ACTIONS, missing_containers};
+use super::fault::{Fault, internal, of_engine};
+use super::spec::{
+    ConfigureSpec, DeleteInstanceSpec, ExpireSpec, JobSpec, UndeleteInstanceSpec, UpdateInstanceSpec,
+    ValidateBackupSpec,
+};
+use super::watch::Watch;
+use super::worker::Done;
+use super::{accounts, operational};
+use crate::App;
+use crate::auth::{Granted, Rights};
+use crate::db::{self, instances::StoredInstance, jobs::Job, policies::StoredPolicy, vaults::Vault};
+
+/// An instance with what belongs to it.
+pub(super) struct Subject {
+    pub(super) instance: StoredInstance,
+    pub(super) policy: StoredPolicy,
+    pub(super) vault: Vault,
+    /// ARM id of the storage account, as it was sent.
+    pub(super) account_id: String,
+}
+
+impl Subject {
+    /// Reads it from the database.
+    pub(super) async fn load(app: &App, instance_key: &str) -> Result<Self, Fault> {
+        let granted = Granted::service();
+        let mut reader = app.db.read().await?;
+        let gone = |what: &str| ApiError::of(ErrorCode::UserErrorGenericResourceNotFound, &[("resource", what)]);
+        let instance =
+            db::instances::get(&mut reader, &granted, instance_key).await?.ok_or_else(|| gone(instance_key))?;
+        let policy = db::policies::get(&mut reader, &granted, &instance.policy_key).await?;
+        let policy = policy.ok_or_else(|| gone(&instance.policy_key))?;
+        let vault = db::vaults::get(&mut reader, &granted, &instance.vault_key).await?;
+        let vault = vault.ok_or_else(|| gone(&instance.vault_key))?;
+        let account_id = instance.instance.data_source_info.resource_id.clone();
+        Ok(Self { instance, policy, vault, account_id })
+    }
+}
+
+/// The vault's identity may not do what the job needs: the answer of the seed.
+pub(super) fn missing_permission(principal_id: &str, action: Option<&str>, scope: Option<&String>) -> Fault {
+    let (action, scope) = (action.unwrap_or("*"), scope.map(String::as_str).unwrap_or("/"));
+    let detail = format!(
+        "Validate for Protection failed. Exception Message: The client '{principal_id}' with object id '{principal_id}' does not have \
+         authorization to perform action '{action}' over scope '{scope}/providers/{}' or the scope is invalid. If access was recently granted, \
+         please refresh your credentials.",
+        action.split('/').next().unwrap_or_default()
+    );
+    let error = ApiError::of(ErrorCode::UserErrorMissingRequiredPermissions, &[]).with_detailed_message(detail);
+    Fault::Final(Box::new(error))
+}
+
+/// The vault's identity must be allowed all of `actions` on the account.
+pub(super) async fn check_rights(app: &App, subject: &Subject, actions: &[&str], account: &str) -> Result<(), Fault> {
+    check_rights_of(app, &subject.vault, actions, account).await
+}
+
+/// The same, given the vault alone.
+pub(super) async fn check_rights_of(app: &App, vault: &Vault, actions: &[&str], account: &str) -> Result<(), Fault> {
+    let principal = vault.principal_id.clone().unwrap_or_default();
+    let rights = Rights::of(app, &principal).await?;
+    match actions.iter().find(|action| !rights.allow(action, account)) {
+        None => Ok(()),
+        Some(missing) => Err(missing_permission(&principal, Some(missing), Some(&account.to_owned()))),
+    }
+}
+
+/// Everything that a backup of the instance will need.
+async fn check_instance(app: &App, vault: &Vault, instance: &BackupInstance) -> Result<(), Fault> {
+    let account = &instance.data_source_info.resource_id;
+    check_rights_of(app, vault, BACKUP_ACTIONS, account).await?;
+    let opened = accounts::open(app, &fold(account.trim_end_matches('/')), account).await?;
+    missing_containers(opened.source.as_ref(), &instance.selection(), account).await
+}
+
+/// Looks whether an instance could be protected.
+pub(super) async fn validate(app: &Arc<App>, _job: &Job, spec: &ValidateBackupSpec) -> Result<Done, Fault> {
+    let mut reader = app.db.read().await?;
+    let vault = db::vaults::get(&mut reader, &Granted::service(), &spec.vault_key).await?;
+    drop(reader);
+    let vault = vault
+        .ok_or_else(|| ApiError::of(ErrorCode::UserErrorGenericResourceNotFound, &[("resource", &spec.vault_key)]))?;
+    check_instance(app, &vault, &spec.instance).await?;
+    Ok(Done::completed())
+}
+
+/// The next scheduled backup of a policy.
+pub(super) fn next_run(policy: &Policy, now: i64) -> Result<Option<i64>, Fault> {
+    let next =
+        schedule::next_backup(policy, now).map_err(|e| internal(&format!("the schedule cannot be used: {e}")))?;
+    Ok(next.map(|(instant, _)| instant))
+}
+
+/// Brings an instance under protection.
+pub(super) async fn configure(app: &Arc<App>, job: &Job, spec: &ConfigureSpec, watch: &Watch) -> Result<Done, Fault> {
+    let subject = Subject::load(app, &spec.instance_key).await?;
+    let outcome = protect(app, job, &subject, watch).await;
+    if let Err(Fault::Final(error) | Fault::Passing(error)) = &outcome {
+        let granted = Granted::service();
+        let mut writer = app.db.write().await?;
+        let (state, info) = (ProtectionState::ConfiguringProtectionFailed, error.info());
+        db::instances::set_state(&mut writer, &granted, &spec.instance_key, state, "Failed", Some(&info), app.now())
+            .await?;
+        writer.commit().await?;
+    }
+    outcome
+}
+
+/// Nothing reports `ProtectionConfigured` that is not being backed up: the continuous tier takes its first point before.
+async fn protect(app: &Arc<App>, job: &Job, subject: &Subject, watch: &Watch) -> Result<Done, Fault> {
+    let granted = Granted::service();
+    check_instance(app, &subject.vault, &subject.instance.instance).await?;
+    let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
+    let chain = Chain::instance(&vault, &subject.instance.instance_uuid).map_err(|e| internal(&e.to_string()))?;
+    chain.load().await.map_err(|e| of_engine(&e, &subject.account_id))?;
+    if subject.policy.policy.operational_retention().is_some() {
+        // The operation ends here, as in Azure, and the state follows.
+        let mut writer = app.db.write().await?;
+        let state = ProtectionState::ConfiguringProtection;
+        db::instances::set_state(&mut writer, &granted, &subject.instance.key, state, "Succeeded", None, app.now())
+            .await?;
+        if let Some(operation) = &job.operation_id {
+            db::operations::finish(&mut writer, operation, Ok(()), app.now()).await?;
+        }
+        writer.commit().await?;
+        operational::look(app, subject, watch).await?;
+    }
+    let next = next_run(&subject.policy.policy, app.now())?;
+    let mut writer = app.db.write().await?;
+    db::instances::set_configured(&mut writer, &granted, &subject.instance.key, next, app.now()).await?;
+    writer.commit().await?;
+    Ok(Done::completed())
+}
+
+/// Brings an instance under another policy or selection.
+pub(super) async fn update(app: &Arc<App>, job: &Job, spec: &UpdateInstanceSpec, watch: &Watch) -> Result<Done, Fault> {
+    let granted = Granted::service();
+    let before = Subject::load(app, &spec.instance_key).await?;
+    if let Err(fault) = check_instance(app, &before.vault, &spec.instance).await {
+        // What was protected before still is.
+        let mut writer = app.db.write().await?;
+        let state = match before.instance.configured_at {
+            Some(_) => ProtectionState::ProtectionConfigured,
+            None => ProtectionState::ConfiguringProtectionFailed,
+        };
+        db::instances::set_state(&mut writer, &granted, &spec.instance_key, state, "Succeeded", None, app.now())
+            .await?;
+        writer.commit().await?;
+        return Err(fault);
+    }
+    let mut writer = app.db.write().await?;
+    db::instances::apply_update(&mut writer, &granted, &spec.instance_key, &spec.instance, &spec.policy_key, app.now())
+        .await?;
+    let recalculate = JobSpec::Expire(ExpireSpec { instance_key: spec.instance_key.clone(), recalculate: true });
+    enqueue_own(&mut writer, app, &before.vault.key, &recalculate).await?;
+    writer.commit().await?;
+    let subject = Subject::load(app, &spec.instance_key).await?;
+    protect(app, job, &subject, watch).await
+}
+
+/// Adds a job of the service's own.
+pub(super) async fn enqueue_own(conn: &mut db::Conn, app: &App, vault_key: &str, spec: &JobSpec) -> db::DbResult<()> {
+    let (id, correlation_id) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+    let job = db::jobs::NewJob {
+        id: &id,
+        vault_key,
+        spec,
+        operation_id: None,
+        principal_id: "",
+        correlation_id: &correlation_id,
+        now: app.now(),
+    };
+    db::jobs::enqueue(conn, &job).await
+}
+
+/// Deletes an instance: its points stay until their time in a soft delete, and go at once without one.
+pub(super) async fn delete(app: &Arc<App>, _job: &Job, spec: &DeleteInstanceSpec) -> Result<Done, Fault> {
+    let granted = Granted::service();
+    let subject = Subject::load(app, &spec.instance_key).await?;
+    stop_backups(app, &spec.instance_key).await?;
+    let uuid = &subject.instance.instance_uuid;
+    let now = Timestamp(app.now());
+    let vault =
+        app.vaults.find(app, &subject.vault.vault_uuid).await.map_err(|e| of_engine(&e, &subject.account_id))?;
+    if let Some(vault) = vault {
+        let mark = async {
+            let chain = Chain::instance(&vault, uuid)?;
+            if chain.load().await?.number > 0 {
+                let purge_at = spec.purge_at.map_or(now, Timestamp);
+                chain.append(Change::SoftDeleted { purge_at }, now).await?;
+            }
+            if spec.purge_at.is_none() {
+                state::expire(&vault, uuid, now, false).await?;
+            }
+            Ok(())
+        };
+        mark.await.map_err(|e| of_engine(&e, &subject.account_id))?;
+    }
+    let mut writer = app.db.write().await?;
+    if spec.purge_at.is_some() {
+        db::instances::clear_schedule(&mut writer, &granted, &spec.instance_key).await?;
+        let state = ProtectionState::SoftDeleted;
+        db::instances::set_state(&mut writer, &granted, &spec.instance_key, state, "Succeeded", None, app.now())
+            .await?;
+    } else {
+        db::instances::purge(&mut writer, &granted, &spec.instance_key).await?;
+    }
+    writer.commit().await?;
+    Ok(Done::completed())
+}
+
+async fn stop_backups(app: &App, instance_key: &str) -> Result<(), Fault> {
+    let mut writer = app.db.write().await?;
+    for job in db::jobs::unfinished(&mut writer, instance_key, "backup").await? {
+        db::jobs::request_cancel(&mut writer, &job.id, app.now()).await?;
+    }
+    writer.commit().await?;
+    Ok(())
+}
+
+/// Takes a deletion back: every point is there again, and none expires until protection is resumed.
+pub(super) async fn undelete(app: &Arc<App>, _job: &Job, spec: &UndeleteInstanceSpec) -> Result<Done, Fault> {
+    let granted = Granted::service();
+    let subject = Subject::load(app, &spec.instance_key).await?;
+    let vault =
+        app.vaults.find(app, &subject.vault.vault_uuid).await.map_err(|e| of_engine(&e, &subject.account_id))?;
+    if let Some(vault) = vault {
+        let take_back = async {
+            let chain = Chain::instance(&vault, &subject.instance.instance_uuid)?;
+            if chain.load().await?.purge_at.is_some() {
+                chain.append(Change::Undeleted, Timestamp(app.now())).await?;
+            }
+            Ok(())
+        };
+        take_back.await.map_err(|e| of_engine(&e, &subject.account_id))?;
+    }
+    if subject.instance.state == ProtectionState::SoftDeleted {
+        let mut writer = app.db.write().await?;
+        db::instances::set_deletion(&mut writer, &granted, &spec.instance_key, None).await?;
+        let state = ProtectionState::ProtectionStopped;
+        db::instances::set_state(&mut writer, &granted, &spec.instance_key, state, "Succeeded", None, app.now())
+            .await?;
+        writer.commit().await?;
+    }
+    Ok(Done::completed())
+}

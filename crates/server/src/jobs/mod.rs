@@ -1,0 +1,59 @@
+//! The work behind the API: what is queued, and who does it.
+//!
+//! A job is a row. A worker claims it under a lease, does its steps, each of which may be repeated, and ends it. Only this folder speaks both
+//! the API's words and the engine's.
+
+pub mod spec;
+
+mod accounts;
+mod backup;
+mod engine;
+mod expire;
+mod fault;
+mod instance;
+mod operational;
+mod restore;
+mod schedule;
+mod watch;
+mod worker;
+
+use std::sync::Arc;
+
+use tokio::sync::watch as signal;
+use tokio::task::JoinHandle;
+
+pub use accounts::SourceBrowser;
+pub use engine::Vaults;
+pub use operational::last_look;
+
+use crate::App;
+
+/// The background work of one process.
+#[derive(Debug)]
+pub(crate) struct Background {
+    stop: signal::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts the worker, the scheduler and the watch over the operational tier.
+    pub(crate) fn start(app: &Arc<App>) -> Self {
+        let (stop, stopped) = signal::channel(false);
+        let tasks = vec![
+            tokio::spawn(worker::run(app.clone(), stopped.clone())),
+            tokio::spawn(schedule::run(app.clone(), stopped.clone())),
+            tokio::spawn(operational::run(app.clone(), stopped)),
+        ];
+        Self { stop, tasks }
+    }
+
+    /// Stops it: running jobs stop at their next step and go on at the next start.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task failed");
+            }
+        }
+    }
+}

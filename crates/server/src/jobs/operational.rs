@@ -1,0 +1,176 @@
+//! The operational tier in its simple form: a look at the account at every interval; a point is kept when something changed. Any instant can
+//! be restored to the last look that was completed before it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use blobkeep_arm::instance::ProtectionState;
+use blobkeep_arm::point::PointFilter;
+use blobkeep_arm::word::DataStore;
+use blobkeep_vault::backup::{self, BackupOptions};
+use blobkeep_vault::state::{Chain, Change};
+use blobkeep_vault::{Monitor, Timestamp, WorkProgress};
+use tokio::sync::watch as signal;
+use tokio::task::JoinSet;
+
+use super::accounts;
+use super::backup::{BACKUP_ACTIONS, labels, remember};
+use super::engine::EngineClock;
+use super::fault::{Fault, of_engine};
+use super::instance::{Subject, check_rights};
+use crate::App;
+use crate::auth::Granted;
+use crate::db;
+
+/// Instances are looked through this often for one whose interval is over.
+const PULSE: Duration = Duration::from_millis(250);
+/// Looks at once.
+const LOOKS: usize = 2;
+
+/// When the last look at an instance was completed, in microseconds: until then it can be restored.
+///
+/// # Errors
+/// [`db::DbError`] when the database fails.
+pub async fn last_look(conn: &mut db::Conn, instance_uuid: &str) -> db::DbResult<Option<i64>> {
+    let text = db::meta::get(conn, &meta_key(instance_uuid)).await?;
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
+fn meta_key(instance_uuid: &str) -> String {
+    format!("operational/last_look/{instance_uuid}")
+}
+
+/// Stops a look when the service stops.
+struct StopOnly(signal::Receiver<bool>);
+
+impl Monitor for StopOnly {
+    fn progress(&self, _: &WorkProgress) {}
+
+    fn should_stop(&self) -> Option<String> {
+        self.0.borrow().then(|| "the service stops".to_owned())
+    }
+}
+
+/// Looks until it is told to stop.
+pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
+    let busy: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let mut looks = JoinSet::new();
+    while !*stopped.borrow() {
+        while looks.try_join_next().is_some() {}
+        match due(&app).await {
+            Ok(keys) => {
+                for key in keys {
+                    let is_free =
+                        looks.len() < LOOKS && busy.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+                    if is_free {
+                        looks.spawn(look_at(app.clone(), key, busy.clone(), stopped.clone()));
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "the operational tier cannot use the database"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PULSE) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+    while looks.join_next().await.is_some() {}
+}
+
+/// Instances with an operational rule whose interval is over and that nothing else works on.
+async fn due(app: &App) -> db::DbResult<Vec<String>> {
+    let granted = Granted::service();
+    let interval = i64::from(app.config.operational.interval_seconds) * 1_000_000;
+    let mut reader = app.db.read().await?;
+    let mut keys = Vec::new();
+    for instance in db::instances::in_state(&mut reader, &granted, ProtectionState::ProtectionConfigured).await? {
+        let policy = db::policies::get(&mut reader, &granted, &instance.policy_key).await?;
+        let is_operational = policy.is_some_and(|policy| policy.policy.operational_retention().is_some());
+        let last = last_look(&mut reader, &instance.instance_uuid).await?.unwrap_or(0);
+        if !is_operational || app.now() - last < interval {
+            continue;
+        }
+        let backups = db::jobs::unfinished(&mut reader, &instance.key, "backup").await?;
+        let restores = db::jobs::unfinished(&mut reader, &instance.key, "restore").await?;
+        if backups.is_empty() && restores.is_empty() {
+            keys.push(instance.key);
+        }
+    }
+    Ok(keys)
+}
+
+async fn look_at(app: Arc<App>, key: String, busy: Arc<Mutex<HashSet<String>>>, stopped: signal::Receiver<bool>) {
+    let outcome = match Subject::load(&app, &key).await {
+        Ok(subject) => look(&app, &subject, &StopOnly(stopped)).await,
+        Err(fault) => Err(fault),
+    };
+    match outcome {
+        Ok(()) | Err(Fault::Cancelled | Fault::Yielded) => {}
+        Err(Fault::Final(error) | Fault::Passing(error)) => {
+            let detail = error.detailed_message.clone().unwrap_or_default();
+            tracing::warn!(
+                instance = key,
+                error = error.message,
+                detail,
+                "a look of the operational tier failed; it is tried again"
+            );
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+}
+
+/// Looks at the account once and keeps a point if something changed.
+pub(super) async fn look(app: &Arc<App>, subject: &Subject, monitor: &dyn Monitor) -> Result<(), Fault> {
+    let account = &subject.account_id;
+    check_rights(app, subject, BACKUP_ACTIONS, account).await?;
+    let opened = accounts::open(app, &subject.instance.datasource_key, account).await?;
+    let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
+    let uuid = &subject.instance.instance_uuid;
+    let previous = newest(app, subject).await?;
+    let options = BackupOptions {
+        labels: labels(DataStore::OperationalStore, "", "Default", &subject.policy),
+        scratch: app.config.data_dir.join("scratch"),
+        only_if_changed: previous.is_some(),
+        ..BackupOptions::new(uuid, uuid::Uuid::new_v4().simple().to_string())
+    };
+    let engine = |e: blobkeep_vault::Error| of_engine(&e, account);
+    let looked_from = app.now();
+    let report = backup::run(&vault, opened.source, &options, &EngineClock(app), monitor).await.map_err(engine)?;
+    let mut seen_until = looked_from;
+    if report.is_new {
+        remember(app, subject, &report, DataStore::OperationalStore, "Default", "", None).await?;
+        seen_until = report.point.completed_at.0;
+        if let Some(previous) = previous {
+            // A state can be asked for until the one that replaced it leaves the retention.
+            let retention = subject.policy.policy.operational_retention();
+            let expires_at =
+                retention.and_then(|retention| retention.after(seen_until, 1, &jiff::tz::TimeZone::UTC).ok());
+            let change = Change::ExpirySet { job: previous.clone(), expires_at: expires_at.map(Timestamp) };
+            Chain::instance(&vault, uuid)
+                .map_err(engine)?
+                .append(change, Timestamp(app.now()))
+                .await
+                .map_err(engine)?;
+            let mut writer = app.db.write().await?;
+            db::points::set_expiry(&mut writer, &Granted::service(), &subject.instance.key, &previous, expires_at)
+                .await?;
+            writer.commit().await?;
+        }
+    }
+    let mut writer = app.db.write().await?;
+    db::meta::set(&mut writer, &meta_key(uuid), &seen_until.to_string()).await?;
+    writer.commit().await?;
+    Ok(())
+}
+
+/// The newest point of the operational tier.
+async fn newest(app: &App, subject: &Subject) -> Result<Option<String>, Fault> {
+    let mut reader = app.db.read().await?;
+    let key = &subject.instance.key;
+    let points =
+        db::points::list(&mut reader, &Granted::service(), key, DataStore::OperationalStore, PointFilter::default())
+            .await?;
+    Ok(points.into_iter().next().map(|point| point.id))
+}

@@ -1,0 +1,223 @@
+//! The job that brings a state back, and its validation.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use blobkeep_arm::error::{ApiError, ErrorCode};
+use blobkeep_arm::id::fold;
+use blobkeep_arm::job::JobStatus;
+use blobkeep_arm::point::PointFilter;
+use blobkeep_arm::word::DataStore;
+use blobkeep_vault::point::Point;
+use blobkeep_vault::restore::{
+    self, ContainerSelection, InPlaceOptions, Journal, NameRange, RestoreOptions, RestoreState, Selection,
+};
+use blobkeep_vault::{Error, OnConflict, Target, Vault};
+use serde_json::json;
+
+use super::accounts;
+use super::backup::warning;
+use super::fault::{Fault, of_engine};
+use super::instance::{Subject, check_rights};
+use super::spec::{self, PointReference, PointStamp, RestoreSpec, ValidateRestoreSpec};
+use super::watch::{NeededRights, Watch};
+use super::worker::Done;
+use crate::App;
+use crate::auth::Granted;
+use crate::db::{self, jobs::Job};
+
+/// What a vault's identity must be allowed on the account that is written to.
+const RESTORE_ACTIONS: &[&str] = &[
+    "Microsoft.Authorization/roleAssignments/read",
+    "Microsoft.Storage/storageAccounts/read",
+    "Microsoft.Storage/storageAccounts/blobServices/containers/write",
+];
+/// The same for a restore in place.
+const IN_PLACE_ACTIONS: &[&str] = &[
+    "Microsoft.Authorization/roleAssignments/read",
+    "Microsoft.Storage/storageAccounts/read",
+    "Microsoft.Storage/storageAccounts/restoreBlobRanges/action",
+];
+
+/// A restore with everything that belongs to it, open.
+struct Prepared {
+    subject: Subject,
+    vault: Arc<Vault>,
+    point: Point,
+    account: accounts::OpenAccount,
+    actions: &'static [&'static str],
+}
+
+async fn prepare(app: &App, spec: &RestoreSpec) -> Result<Prepared, Fault> {
+    let subject = Subject::load(app, &spec.instance_key).await?;
+    let target_key = fold(spec.target.trim_end_matches('/'));
+    let actions = if spec.in_place { IN_PLACE_ACTIONS } else { RESTORE_ACTIONS };
+    check_rights(app, &subject, actions, &spec.target).await?;
+    let account = accounts::open(app, &target_key, &spec.target).await?;
+    let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
+    let point = point(app, &subject, &vault, spec).await?;
+    Ok(Prepared { subject, vault, point, account, actions })
+}
+
+async fn point(app: &App, subject: &Subject, vault: &Vault, spec: &RestoreSpec) -> Result<Point, Fault> {
+    let uuid = &subject.instance.instance_uuid;
+    let id = match &spec.point {
+        PointReference::ById(id) => id.replace('-', "").to_lowercase(),
+        PointReference::ByTime(time) => point_at(app, subject, *time).await?,
+    };
+    Point::get(vault, uuid, &id).await.map_err(|e| match e {
+        Error::NotFound(_) => ApiError::of(
+            ErrorCode::UserErrorRestorePointNotFound,
+            &[("point", &id), ("instance", &subject.instance.id)],
+        )
+        .into(),
+        other => of_engine(&other, &spec.target),
+    })
+}
+
+/// The state of the last look that was completed at that time.
+async fn point_at(app: &App, subject: &Subject, time: i64) -> Result<String, Fault> {
+    let mut reader = app.db.read().await?;
+    let (granted, key) = (Granted::service(), &subject.instance.key);
+    let filter = PointFilter { until: Some(time), ..PointFilter::default() };
+    let points = db::points::list(&mut reader, &granted, key, DataStore::OperationalStore, filter).await?;
+    let last_look = super::operational::last_look(&mut reader, &subject.instance.instance_uuid).await?;
+    let refused = |reason: &str| {
+        let time = blobkeep_arm::time::format_instant(time);
+        Fault::from(ApiError::of(
+            ErrorCode::UserErrorInvalidRecoveryPointInTime,
+            &[("time", &time), ("reason", reason)],
+        ))
+    };
+    if last_look.is_none_or(|last_look| time > last_look) {
+        return Err(refused("the account has not been looked at since"));
+    }
+    points
+        .into_iter()
+        .next()
+        .map(|point| point.id)
+        .ok_or_else(|| refused("it lies before the first state that was kept"))
+}
+
+fn selection(spec: &RestoreSpec) -> Selection {
+    let containers = match &spec.selection {
+        spec::Selection::Containers(parts) => parts
+            .iter()
+            .map(|part| ContainerSelection {
+                name: part.container.clone(),
+                prefixes: part.prefixes.clone(),
+                rename_to: part.rename_to.clone(),
+            })
+            .collect(),
+        spec::Selection::All | spec::Selection::Ranges(_) => Vec::new(),
+    };
+    Selection { containers }
+}
+
+fn ranges(spec: &RestoreSpec) -> Vec<NameRange> {
+    let range = |min: &str, max: &str| NameRange { min: min.to_owned(), max: max.to_owned() };
+    match &spec.selection {
+        spec::Selection::All => Vec::new(),
+        spec::Selection::Ranges(parts) => parts
+            .iter()
+            .map(|part| range(part.min.as_deref().unwrap_or_default(), part.max.as_deref().unwrap_or_default()))
+            .collect(),
+        spec::Selection::Containers(parts) => {
+            let whole = |container: &str| range(container, &format!("{container}-0"));
+            parts.iter().map(|part| whole(&part.container)).collect()
+        }
+    }
+}
+
+/// Looks whether a restore would work: rights, point, target, clashes, names.
+pub(super) async fn validate(app: &Arc<App>, _job: &Job, spec: &ValidateRestoreSpec) -> Result<Done, Fault> {
+    let prepared = prepare(app, &spec.restore).await?;
+    if !spec.restore.in_place {
+        plan(&prepared, &spec.restore, &RestoreState::default()).await?;
+    }
+    Ok(Done::completed())
+}
+
+/// Refuses, with the names, a restore whose containers are there already.
+async fn plan(prepared: &Prepared, spec: &RestoreSpec, state: &RestoreState) -> Result<(), Fault> {
+    let engine = |e: Error| match e {
+        Error::NotFound(reason) => {
+            ApiError::of(ErrorCode::UserErrorContainerNotFoundForPointInTimeRestore, &[("containers", &reason)]).into()
+        }
+        other => of_engine(&other, &spec.target),
+    };
+    let options = RestoreOptions { selection: selection(spec), on_conflict: OnConflict::Overwrite };
+    let target: &dyn Target = prepared.account.target.as_ref();
+    let plan = restore::plan(&prepared.vault, &prepared.point, target, &options, state).await.map_err(engine)?;
+    let mut clashes = Vec::new();
+    for container in &plan.containers {
+        let is_there = target.container(&container.name).await.map_err(|e| engine(e.into()))?.is_some();
+        if is_there && !state.containers.contains(&container.name) {
+            clashes.push(container.name.clone());
+        }
+    }
+    if clashes.is_empty() {
+        return Ok(());
+    }
+    let clashes = clashes.join(", ");
+    Err(ApiError::of(ErrorCode::UserErrorTargetContainersExistOnAccount, &[("containers", &clashes)]).into())
+}
+
+/// Keeps the state of a restore in its job's row.
+struct RowJournal<'a>(&'a Watch);
+
+#[async_trait]
+impl Journal for RowJournal<'_> {
+    async fn save(&self, state: &RestoreState) -> Result<(), Error> {
+        let text = serde_json::to_value(state).map_err(|e| Error::Internal(format!("state of a restore: {e}")))?;
+        self.0.set("restore", text);
+        match self.0.save().await {
+            Ok(()) => Ok(()),
+            Err(Fault::Final(error) | Fault::Passing(error)) => Err(Error::Internal(error.message)),
+            Err(Fault::Cancelled | Fault::Yielded) => Err(Error::Cancelled("the lease is lost".to_owned())),
+        }
+    }
+}
+
+/// Does the job.
+pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &Watch) -> Result<Done, Fault> {
+    let prepared = prepare(app, spec).await?;
+    watch.need(NeededRights {
+        principal_id: prepared.subject.vault.principal_id.clone().unwrap_or_default(),
+        actions: prepared.actions.to_vec(),
+        scopes: vec![spec.target.clone()],
+    });
+    let stamp = PointStamp { id: prepared.point.job.clone(), time: Some(prepared.point.started_at.0) };
+    watch.tell(|told| told.source_point = Some(stamp));
+    let state: RestoreState = match job.state.get("restore") {
+        Some(kept) => serde_json::from_value(kept.clone()).unwrap_or_default(),
+        None => RestoreState::default(),
+    };
+    let journal = RowJournal(watch);
+    let done = if spec.in_place {
+        let options = InPlaceOptions { ranges: ranges(spec), scratch: app.config.data_dir.join("scratch") };
+        let accounts::OpenAccount { source, target } = prepared.account;
+        restore::run_in_place(&prepared.vault, &prepared.point, source, target, &options, state, &journal, watch).await
+    } else {
+        plan(&prepared, spec, &state).await?;
+        let options = RestoreOptions { selection: selection(spec), on_conflict: OnConflict::Fail };
+        restore::run(&prepared.vault, &prepared.point, prepared.account.target, &options, state, &journal, watch).await
+    };
+    let state = done.map_err(|e| of_engine(&e, &spec.target))?;
+    let counts = &state.counts;
+    watch.tell(|told| {
+        told.transferred_bytes = Some(counts.written_bytes);
+        told.warnings = counts.examples.iter().map(|example| warning(&spec.target, example)).collect();
+        let numbers = [
+            ("WrittenBlobs", counts.written_blobs),
+            ("WrittenBytes", counts.written_bytes),
+            ("SkippedBlobs", counts.skipped_blobs),
+            ("RemovedBlobs", counts.removed_blobs),
+            ("UnchangedBlobs", counts.unchanged_blobs),
+            ("CreatedContainers", counts.created_containers),
+        ];
+        told.details.extend(numbers.map(|(name, number)| (name.to_owned(), json!(number.to_string()))));
+    });
+    let is_clean = counts.skipped_blobs == 0 && counts.lost_properties.is_empty();
+    Ok(Done { status: if is_clean { JobStatus::Completed } else { JobStatus::CompletedWithWarnings } })
+}

@@ -1,0 +1,184 @@
+//! Claims jobs and does them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use blobkeep_arm::error::ApiError;
+use blobkeep_arm::job::JobStatus;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as signal};
+use tokio::task::JoinSet;
+
+use super::fault::{Fault, internal};
+use super::spec::JobSpec;
+use super::watch::{LEASE_MICROS, Watch};
+use super::{backup, expire, instance, restore};
+use crate::App;
+use crate::db::{self, jobs::Job};
+
+/// Jobs done at once.
+const JOBS: usize = 4;
+/// The queue is looked at this often.
+const IDLE: Duration = Duration::from_millis(100);
+/// A passing fault is final after this many tries.
+const TRIES: i64 = 6;
+
+/// How a job ended well.
+pub(super) struct Done {
+    /// `Completed` or `CompletedWithWarnings`.
+    pub(super) status: JobStatus,
+}
+
+impl Done {
+    /// Without anything to say.
+    pub(super) fn completed() -> Self {
+        Self { status: JobStatus::Completed }
+    }
+}
+
+/// Works until it is told to stop.
+pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
+    // The data folder is locked, so no other process works on this queue: leases left behind are those of the process that was here before.
+    if let Err(error) = release_leases(&app).await {
+        tracing::error!(%error, "leases of the process before cannot be released; their jobs go on when they run out");
+    }
+    let owner = uuid::Uuid::new_v4().to_string();
+    let places = Arc::new(Semaphore::new(JOBS));
+    let mut running = JoinSet::new();
+    while !*stopped.borrow() {
+        while running.try_join_next().is_some() {}
+        let Ok(place) = places.clone().acquire_owned().await else { break };
+        match claim(&app, &owner).await {
+            Ok(Some(job)) => {
+                running.spawn(work(app.clone(), job, owner.clone(), stopped.clone(), place));
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "no job can be claimed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(IDLE) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a job's task failed");
+        }
+    }
+}
+
+async fn release_leases(app: &App) -> db::DbResult<()> {
+    let mut writer = app.db.write().await?;
+    db::jobs::release_all(&mut writer).await?;
+    writer.commit().await
+}
+
+async fn claim(app: &App, owner: &str) -> db::DbResult<Option<Job>> {
+    let now = app.now();
+    let mut reader = app.db.read().await?;
+    let is_worth_it = db::jobs::has_waiting(&mut reader, now).await?;
+    drop(reader);
+    if !is_worth_it {
+        return Ok(None);
+    }
+    let mut writer = app.db.write().await?;
+    let job = db::jobs::claim_next(&mut writer, owner, now, now + LEASE_MICROS).await?;
+    writer.commit().await?;
+    Ok(job)
+}
+
+async fn work(app: Arc<App>, job: Job, owner: String, stopped: signal::Receiver<bool>, _place: OwnedSemaphorePermit) {
+    let (watch, keeper) = Watch::start(&app, &job, &owner, stopped);
+    tracing::info!(
+        job = job.id,
+        kind = job.spec.kind(),
+        attempt = job.attempt,
+        instance = job.instance_key,
+        "job begins"
+    );
+    let outcome = match do_it(&app, &job, &watch).await {
+        Err(Fault::Cancelled) => Err(watch.fault_of_stop().unwrap_or(Fault::Cancelled)),
+        outcome => outcome,
+    };
+    watch.done();
+    if let Err(error) = end(&app, &job, &watch, outcome).await {
+        tracing::error!(job = job.id, %error, "the end of a job cannot be recorded; it is done again when its lease runs out");
+    }
+    keeper.abort();
+}
+
+async fn do_it(app: &Arc<App>, job: &Job, watch: &Watch) -> Result<Done, Fault> {
+    match &job.spec {
+        JobSpec::Backup(spec) => backup::run(app, job, spec, watch).await,
+        JobSpec::Restore(spec) => restore::run(app, job, spec, watch).await,
+        JobSpec::ValidateBackup(spec) => instance::validate(app, job, spec).await,
+        JobSpec::ValidateRestore(spec) => restore::validate(app, job, spec).await,
+        JobSpec::Configure(spec) => instance::configure(app, job, spec, watch).await,
+        JobSpec::UpdateInstance(spec) => instance::update(app, job, spec, watch).await,
+        JobSpec::DeleteInstance(spec) => instance::delete(app, job, spec).await,
+        JobSpec::UndeleteInstance(spec) => instance::undelete(app, job, spec).await,
+        JobSpec::Expire(spec) => expire::run(app, job, spec).await,
+    }
+}
+
+async fn end(app: &App, job: &Job, watch: &Watch, outcome: Result<Done, Fault>) -> db::DbResult<()> {
+    let now = app.now();
+    let error = match outcome {
+        Err(Fault::Yielded) => {
+            tracing::info!(job = job.id, "job is left to be taken up again");
+            return Ok(());
+        }
+        Err(Fault::Passing(error)) if job.attempt < TRIES && job.spec.is_visible() => {
+            let wait_seconds = 2_i64 << job.attempt.clamp(0, 6);
+            tracing::warn!(job = job.id, error = error.message, wait_seconds, "job is tried again later");
+            let mut writer = app.db.write().await?;
+            let not_before = now + wait_seconds * 1_000_000;
+            db::jobs::postpone(&mut writer, &job.id, watch.owner(), &watch.state(), not_before).await?;
+            return writer.commit().await;
+        }
+        Err(Fault::Cancelled) => return finish(app, job, watch, JobStatus::Cancelled, None, now).await,
+        Err(Fault::Final(error) | Fault::Passing(error)) => *error,
+        Ok(done) => {
+            tracing::info!(job = job.id, kind = job.spec.kind(), status = done.status.as_str(), "job ends");
+            return finish(app, job, watch, done.status, None, now).await;
+        }
+    };
+    tracing::warn!(
+        job = job.id,
+        kind = job.spec.kind(),
+        code = error.code_name(),
+        error = error.message,
+        detail = error.detailed_message,
+        "job fails"
+    );
+    finish(app, job, watch, JobStatus::Failed, Some(error), now).await
+}
+
+/// Ends the job and, for jobs that the user sees as an operation, that operation, in one transaction.
+async fn finish(
+    app: &App,
+    job: &Job,
+    watch: &Watch,
+    status: JobStatus,
+    error: Option<ApiError>,
+    now: i64,
+) -> db::DbResult<()> {
+    let infos: Option<Value> =
+        error.as_ref().map(|error| json!([error.clone().with_activity(&job.correlation_id).info()]));
+    let mut writer = app.db.write().await?;
+    let is_mine =
+        db::jobs::finish(&mut writer, &job.id, watch.owner(), status, &watch.state(), infos.as_ref(), now).await?;
+    if !is_mine {
+        return Ok(());
+    }
+    if let Some(operation) = job.operation_id.as_deref().filter(|_| !job.spec.is_visible()) {
+        let outcome = match (status, error) {
+            (_, Some(error)) => Err(error),
+            (JobStatus::Cancelled, None) => Err(internal("the operation was cancelled")),
+            (_, None) => Ok(()),
+        };
+        db::operations::finish(&mut writer, operation, outcome, now).await?;
+    }
+    writer.commit().await
+}

@@ -1,0 +1,202 @@
+//! Listing and reading: one request for a page, one for a range. There must be no request per unchanged blob.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use blobkeep_vault::{BlobEntry, ContainerEntry, ListPage, Source, SourceError, SourceErrorKind};
+use bytes::Bytes;
+use http::Method;
+
+use super::http_client::{Request, Response};
+use super::{AzureAccount, checksum, fault, xml};
+
+const PAGE_ENTRIES: &str = "5000";
+
+impl AzureAccount {
+    async fn list_containers(&self) -> Result<Vec<ContainerEntry>, SourceError> {
+        let what = "list the containers";
+        let mut containers = Vec::new();
+        let mut marker: Option<String> = None;
+        loop {
+            let mut request = Request::new(Method::GET, None, None)
+                .query("comp", "list")
+                .query("include", "metadata")
+                .query("maxresults", PAGE_ENTRIES);
+            if let Some(marker) = &marker {
+                request = request.query("marker", marker);
+            }
+            let response = self.inner.http.expect(what, &request, &[200]).await?;
+            let (page, next) = xml::parse_containers(&response.body).map_err(|reason| self.nonsense(what, &reason))?;
+            containers.extend(page);
+            if next.is_none() {
+                break;
+            }
+            if next == marker {
+                return Err(self.nonsense(what, "the same page again and again"));
+            }
+            marker = next;
+        }
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(containers)
+    }
+
+    /// The one container that this client is limited to. A SAS of a container does not allow to ask for its properties, so
+    /// its bare existence, seen from an empty listing, must do.
+    async fn only_container(&self, name: &str) -> Result<ContainerEntry, SourceError> {
+        match self.container_properties(name).await {
+            Ok(Some(entry)) => Ok(entry),
+            Ok(None) => Err(SourceError::new(
+                SourceErrorKind::NotFound,
+                format!("there is no container {name} at {}", self.inner.http.shown()),
+            )),
+            Err(error) if error.kind == SourceErrorKind::Denied => {
+                self.list_page(name, "", None, "1").await?;
+                Ok(ContainerEntry { name: name.to_owned(), ..ContainerEntry::default() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One page of blobs; index tags are left out once the endpoint has refused them.
+    pub(super) async fn list_page(
+        &self,
+        container: &str,
+        prefix: &str,
+        cursor: Option<&str>,
+        most: &'static str,
+    ) -> Result<ListPage, SourceError> {
+        self.check_scope(container)?;
+        let what = format!("list container {container}");
+        let refused = &self.inner.refused.list_tags;
+        let with_tags = !refused.load(Ordering::Relaxed);
+        let mut response =
+            self.inner.http.send(&what, &list_request(container, prefix, cursor, most, with_tags)).await?;
+        if with_tags && matches!(response.status.as_u16(), 400 | 403 | 409) {
+            let without = self.inner.http.send(&what, &list_request(container, prefix, cursor, most, false)).await?;
+            if without.status.as_u16() == 200 {
+                tracing::warn!(
+                    container,
+                    code = fault::code_of(&response),
+                    "index tags cannot be listed: going on without"
+                );
+                refused.store(true, Ordering::Relaxed);
+                response = without;
+            }
+        }
+        if response.status.as_u16() != 200 {
+            return Err(fault::error_of(&what, self.inner.http.shown(), &response));
+        }
+        // A page of 5,000 takes tens of milliseconds to read: not on the threads that serve sockets.
+        let owned = container.to_owned();
+        let parsed = tokio::task::spawn_blocking(move || xml::parse_blobs(&response.body, &owned))
+            .await
+            .map_err(|error| SourceError::new(SourceErrorKind::Unavailable, format!("cannot {what}: {error}")))?;
+        let (entries, next) = parsed.map_err(|reason| self.nonsense(&what, &reason))?;
+        if next.is_some() && next.as_deref() == cursor {
+            return Err(self.nonsense(&what, "the same page again and again"));
+        }
+        Ok(ListPage { entries, next })
+    }
+
+    async fn read_range(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
+        self.check_scope(&entry.container)?;
+        let what = format!("read {}", entry.display_name());
+        let is_whole = range.start == 0 && range.end == entry.size_bytes;
+        let mut request = Request::new(Method::GET, Some(&entry.container), Some(&entry.name));
+        if !entry.etag.is_empty() {
+            request.try_header("if-match", &format!("\"{}\"", entry.etag));
+        }
+        if !is_whole {
+            request.try_header("x-ms-range", &format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        }
+        let response = self.inner.http.expect(&what, &request, &[200, 206]).await?;
+        let wanted = range.end.saturating_sub(range.start);
+        let body = match response.body.len() as u64 {
+            length if length == wanted => response.body.clone(),
+            // The whole blob although a range was asked for: legal in HTTP.
+            length if response.status.as_u16() == 200 && length == entry.size_bytes => {
+                let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+                response.body.slice(at(range.start)..at(range.end))
+            }
+            length => return Err(self.nonsense(&what, &format!("{length} bytes instead of {wanted}"))),
+        };
+        if is_whole && !fits_md5(&response) {
+            self.read_again(&what, &request, &response.body).await?;
+        }
+        Ok(body)
+    }
+
+    /// The bytes do not fit the MD5 that is stored with the blob. Users may store any MD5 they like; so only bytes that
+    /// come differently the second time are damaged.
+    async fn read_again(&self, what: &str, request: &Request, first: &Bytes) -> Result<(), SourceError> {
+        let again = self.inner.http.expect(what, request, &[200]).await?;
+        if again.body != *first {
+            return Err(
+                self.nonsense(what, "the bytes do not fit the MD5 stored with them and change from read to read")
+            );
+        }
+        tracing::warn!(what, "the MD5 stored with the blob is not that of its content: kept as it is");
+        Ok(())
+    }
+
+    pub(super) fn nonsense(&self, what: &str, reason: &str) -> SourceError {
+        SourceError::new(
+            SourceErrorKind::Protocol,
+            format!("cannot {what} at {}: the answer makes no sense: {reason}", self.inner.http.shown()),
+        )
+    }
+}
+
+fn fits_md5(response: &Response) -> bool {
+    let stored = response.header("content-md5").and_then(xml::md5_from_base64);
+    stored.is_none_or(|stored| checksum::md5_of(&response.body) == stored)
+}
+
+fn list_request(container: &str, prefix: &str, cursor: Option<&str>, most: &str, with_tags: bool) -> Request {
+    let include = if with_tags { "metadata,tags" } else { "metadata" };
+    let mut request = Request::new(Method::GET, Some(container), None)
+        .query("restype", "container")
+        .query("comp", "list")
+        .query("include", include)
+        .query("maxresults", most);
+    if !prefix.is_empty() {
+        request = request.query("prefix", prefix);
+    }
+    if let Some(cursor) = cursor {
+        request = request.query("marker", cursor);
+    }
+    request
+}
+
+#[async_trait]
+impl Source for AzureAccount {
+    fn describe(&self) -> String {
+        self.described()
+    }
+
+    async fn containers(&self) -> Result<Vec<ContainerEntry>, SourceError> {
+        match self.inner.container.clone() {
+            Some(name) => Ok(vec![self.only_container(&name).await?]),
+            None => self.list_containers().await,
+        }
+    }
+
+    async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
+        self.list_page(container, prefix, cursor, PAGE_ENTRIES).await
+    }
+
+    async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        self.read_range(entry, range).await
+    }
+
+    /// By a listing: it gives metadata names as they were written and index tags, and takes one request. The name itself
+    /// comes first among those that start with it.
+    async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
+        let page = self.list_page(container, name, None, "1").await?;
+        Ok(page.entries.into_iter().find(|entry| entry.name == name))
+    }
+}

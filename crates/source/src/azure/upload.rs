@@ -1,0 +1,348 @@
+//! Blobs that take more than one request: block blobs by blocks and a block list, append blobs in order, page blobs by
+//! ranges. It holds at most the parts in flight and one that fills. A block blob is visible only when it is complete; of the
+//! other kinds an abandoned rest is removed again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use blobkeep_vault::{BlobEntry, BlobKind, BlobWriter, OnConflict, SourceError, SourceErrorKind, Written};
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use md5::{Digest, Md5};
+use tokio::task::JoinSet;
+
+use super::http_client::{Request, Response};
+use super::writer::{Committed, Guard};
+use super::{AzureAccount, checksum, fault, properties, xml};
+
+const BLOCK_BYTES: u64 = 8 << 20;
+const MOST_BLOCKS: u64 = 50_000;
+const APPEND_BYTES: usize = 4 << 20;
+const PAGES_BYTES: usize = 4 << 20;
+const MOST_IN_FLIGHT: usize = 4;
+
+/// A blob on its way.
+pub(super) struct Upload {
+    account: AzureAccount,
+    entry: Arc<BlobEntry>,
+    guard: Guard,
+    on_conflict: OnConflict,
+    filling: BytesMut,
+    part_bytes: usize,
+    /// Bytes handed to requests so far.
+    sent_bytes: u64,
+    in_flight: JoinSet<Result<(), SourceError>>,
+    block_ids: Vec<String>,
+    id_start: [u8; 8],
+    md5: Option<Md5>,
+    lost: Vec<String>,
+    /// An append or page blob is there and not complete.
+    is_exposed: bool,
+    /// Its ETag after the last answer, so that only our own rest is ever removed.
+    last_etag: Arc<Mutex<String>>,
+}
+
+impl Upload {
+    /// Starts the blob; kinds that are written in place are made now, empty. `Err` inside is the reason to skip.
+    pub(super) async fn start(
+        account: &AzureAccount,
+        entry: &BlobEntry,
+        guard: Guard,
+        on_conflict: OnConflict,
+    ) -> Result<Result<Self, String>, SourceError> {
+        let mut id_start = [0; 8];
+        aws_lc_rs::rand::fill(&mut id_start)
+            .map_err(|_| SourceError::new(SourceErrorKind::Unavailable, "no random numbers: cannot name blocks"))?;
+        let part_bytes = match entry.kind {
+            BlobKind::Block => block_bytes(entry.size_bytes),
+            BlobKind::Append { .. } => APPEND_BYTES,
+            BlobKind::Page { .. } => PAGES_BYTES,
+        };
+        let mut upload = Self {
+            account: account.clone(),
+            entry: Arc::new(entry.clone()),
+            guard,
+            on_conflict,
+            filling: BytesMut::new(),
+            part_bytes,
+            sent_bytes: 0,
+            in_flight: JoinSet::new(),
+            block_ids: Vec::new(),
+            id_start,
+            md5: entry.content_md5.map(|_| Md5::new()),
+            lost: Vec::new(),
+            is_exposed: false,
+            last_etag: Arc::default(),
+        };
+        if entry.kind == BlobKind::Block {
+            return Ok(Ok(upload));
+        }
+        let done = upload.create_empty().await?;
+        if let Committed::Done { etag, .. } = &done {
+            *lock(&upload.last_etag) = etag.clone();
+        }
+        match AzureAccount::resolve(entry, on_conflict, done)? {
+            Written::Written { lost } => {
+                upload.lost = lost;
+                upload.is_exposed = true;
+                Ok(Ok(upload))
+            }
+            Written::Skipped(reason) => Ok(Err(reason)),
+        }
+    }
+
+    async fn create_empty(&self) -> Result<Committed, SourceError> {
+        let mut request = self.request();
+        match self.entry.kind {
+            BlobKind::Page { sequence_number } => {
+                request.try_header("x-ms-blob-type", "PageBlob");
+                request.try_header("x-ms-blob-content-length", &self.entry.size_bytes.to_string());
+                request.try_header("x-ms-blob-sequence-number", &sequence_number.to_string());
+            }
+            _ => {
+                request.try_header("x-ms-blob-type", "AppendBlob");
+            }
+        }
+        // What a lost answer left behind is empty (or has its size, for pages), not yet the whole blob.
+        let mut made = (*self.entry).clone();
+        if !matches!(made.kind, BlobKind::Page { .. }) {
+            made.size_bytes = 0;
+        }
+        self.account.commit(&made, &request, &self.guard, None).await
+    }
+
+    fn request(&self) -> Request {
+        Request::new(Method::PUT, Some(&self.entry.container), Some(&self.entry.name))
+    }
+
+    async fn send_part(&mut self, part: Bytes) -> Result<(), SourceError> {
+        if let Some(md5) = &mut self.md5 {
+            md5.update(&part);
+        }
+        let offset = self.sent_bytes;
+        self.sent_bytes += part.len() as u64;
+        let what = format!("write {} at {offset}", self.entry.display_name());
+        match self.entry.kind {
+            BlobKind::Append { .. } => return self.append(&what, part, offset).await,
+            BlobKind::Page { .. } if part.iter().all(|byte| *byte == 0) => return Ok(()),
+            _ => {}
+        }
+        let mut request = self.request();
+        if matches!(self.entry.kind, BlobKind::Block) {
+            let id = self.next_block_id();
+            request = request.query("comp", "block").query("blockid", id);
+        } else {
+            request = request.query("comp", "page").header("x-ms-page-write", "update");
+            request.try_header("x-ms-range", &format!("bytes={offset}-{}", offset + part.len() as u64 - 1));
+        }
+        request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&part));
+        let request = request.body(part);
+        while self.in_flight.len() >= MOST_IN_FLIGHT {
+            self.one_done().await?;
+        }
+        let (account, last_etag) = (self.account.clone(), Arc::clone(&self.last_etag));
+        self.in_flight.spawn(async move {
+            let response = account.inner.http.expect(&what, &request, &[201]).await?;
+            note_etag(&last_etag, &response);
+            account.check_answer(&what, &request, &response)
+        });
+        Ok(())
+    }
+
+    /// Appends in order; the position is the condition, so that nothing is appended twice.
+    async fn append(&mut self, what: &str, part: Bytes, offset: u64) -> Result<(), SourceError> {
+        let end = offset + part.len() as u64;
+        let mut request = self.request().query("comp", "appendblock");
+        request.try_header("x-ms-blob-condition-appendpos", &offset.to_string());
+        request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&part));
+        let request = request.body(part);
+        let http = &self.account.inner.http;
+        let response = http.send(what, &request).await?;
+        if response.status.as_u16() == 201 {
+            note_etag(&self.last_etag, &response);
+            return self.account.check_answer(what, &request, &response);
+        }
+        // The first try took effect and its answer was lost.
+        if response.status.as_u16() == 412
+            && response.tries > 1
+            && self.account.head(&self.entry).await?.is_some_and(|there| there.size_bytes == end)
+        {
+            return Ok(());
+        }
+        Err(fault::error_of(what, http.shown(), &response))
+    }
+
+    fn next_block_id(&mut self) -> String {
+        let mut id = self.id_start.to_vec();
+        id.extend_from_slice(&(self.block_ids.len() as u32).to_be_bytes());
+        let id = STANDARD.encode(id);
+        self.block_ids.push(id.clone());
+        id
+    }
+
+    async fn one_done(&mut self) -> Result<(), SourceError> {
+        match self.in_flight.join_next().await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) => Err(SourceError::new(
+                SourceErrorKind::Unavailable,
+                format!("the upload of {} was cut short: {error}", self.entry.display_name()),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The entry's MD5 if it is that of the bytes that were written.
+    fn confirmed_md5(&mut self) -> Option<[u8; 16]> {
+        let own: [u8; 16] = self.md5.take()?.finalize().into();
+        if self.entry.content_md5 == Some(own) {
+            return Some(own);
+        }
+        self.lost.push("the stored MD5: it was not that of the content".to_owned());
+        None
+    }
+
+    async fn commit_blocks(&mut self) -> Result<Written, SourceError> {
+        let md5 = self.confirmed_md5();
+        let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
+        for id in &self.block_ids {
+            list.push_str("<Latest>");
+            list.push_str(&xml::escape(id));
+            list.push_str("</Latest>");
+        }
+        list.push_str("</BlockList>");
+        let mut request = self.request().query("comp", "blocklist");
+        if let Some(md5) = md5 {
+            properties::add_md5(&mut request, md5);
+        }
+        let body = Bytes::from(list);
+        request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&body));
+        let request = request.body(body);
+        let done = self.account.commit(&self.entry, &request, &self.guard, md5).await?;
+        AzureAccount::resolve(&self.entry, self.on_conflict, done)
+    }
+
+    /// What an append or page blob gets once its content is there: its MD5, and the seal.
+    async fn settle(&mut self) -> Result<(), SourceError> {
+        let shown = self.entry.display_name();
+        if let Some(md5) = self.confirmed_md5() {
+            let mut request = self.request().query("comp", "properties");
+            // This call sets all of them or clears those that are not named.
+            properties::add_content_headers(&mut request, &self.entry, &mut Vec::new());
+            properties::add_md5(&mut request, md5);
+            self.account.inner.http.expect(&format!("set the MD5 of {shown}"), &request, &[200]).await?;
+        }
+        if matches!(self.entry.kind, BlobKind::Append { sealed: true }) {
+            let request = self.request().query("comp", "seal");
+            self.account.inner.http.expect(&format!("seal {shown}"), &request, &[200]).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BlobWriter for Upload {
+    async fn write(&mut self, part: Bytes) -> Result<(), SourceError> {
+        let mut rest = part;
+        while !rest.is_empty() {
+            // A part that is whole already is not copied.
+            if self.filling.is_empty() && rest.len() >= self.part_bytes {
+                let whole = rest.split_to(self.part_bytes);
+                self.send_part(whole).await?;
+                continue;
+            }
+            let room = self.part_bytes - self.filling.len();
+            let taken = rest.split_to(room.min(rest.len()));
+            self.filling.extend_from_slice(&taken);
+            if self.filling.len() == self.part_bytes {
+                let full = std::mem::take(&mut self.filling).freeze();
+                self.send_part(full).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<Written, SourceError> {
+        let last = std::mem::take(&mut self.filling).freeze();
+        if !last.is_empty() {
+            self.send_part(last).await?;
+        }
+        if self.sent_bytes != self.entry.size_bytes {
+            return Err(SourceError::new(
+                SourceErrorKind::Protocol,
+                format!(
+                    "{} bytes were given for {} of {} bytes",
+                    self.sent_bytes,
+                    self.entry.display_name(),
+                    self.entry.size_bytes
+                ),
+            ));
+        }
+        while !self.in_flight.is_empty() {
+            self.one_done().await?;
+        }
+        let mut written = match self.entry.kind {
+            BlobKind::Block => self.commit_blocks().await?,
+            _ => {
+                self.settle().await?;
+                self.is_exposed = false;
+                Written::Written { lost: Vec::new() }
+            }
+        };
+        if let Written::Written { lost } = &mut written {
+            lost.append(&mut self.lost);
+        }
+        Ok(written)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.is_exposed {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (account, entry) = (self.account.clone(), Arc::clone(&self.entry));
+        let etag = lock(&self.last_etag).clone();
+        runtime.spawn(async move {
+            let what = format!("remove the unfinished {}", entry.display_name());
+            let mut request = Request::new(Method::DELETE, Some(&entry.container), Some(&entry.name));
+            // Without the condition this could hit the blob of a second attempt.
+            Guard::IfUnchanged(etag).add_to(&mut request);
+            if let Err(error) = account.inner.http.expect(&what, &request, &[202, 404]).await {
+                tracing::warn!(%error, "an unfinished blob stays behind");
+            }
+        });
+    }
+}
+
+fn note_etag(last: &Mutex<String>, response: &Response) {
+    if let Some(etag) = response.header("etag") {
+        *lock(last) = xml::plain_etag(etag);
+    }
+}
+
+fn lock(etag: &Mutex<String>) -> MutexGuard<'_, String> {
+    etag.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Blocks of 8 MiB, larger where 50,000 of them would not do; whole mebibytes.
+fn block_bytes(size_bytes: u64) -> usize {
+    let least = size_bytes.div_ceil(MOST_BLOCKS).div_ceil(1 << 20) << 20;
+    usize::try_from(least.max(BLOCK_BYTES)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_grow_with_the_blob() {
+        assert_eq!(block_bytes(0), 8 << 20);
+        assert_eq!(block_bytes(50_000 * (8 << 20)), 8 << 20);
+        assert_eq!(block_bytes(50_000 * (8 << 20) + 1), 9 << 20);
+        let tib = 1_u64 << 40;
+        assert!(tib.div_ceil(block_bytes(tib) as u64) <= 50_000);
+    }
+}

@@ -1,0 +1,249 @@
+//! How the client behaves when an endpoint is busy, loses answers, or refuses: against the emulator's faults.
+
+// Helpers of tests, where a failure should stop the test at once.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use blobkeep_emulator::{Emulator, EmulatorOptions, SeedBlob};
+use blobkeep_source::{AzureAccount, AzureOptions};
+use blobkeep_vault::{
+    BlobEntry, BlobKind, ContainerEntry, OnConflict, Source, SourceErrorKind, Target, Timestamp, Written,
+};
+use bytes::Bytes;
+
+const ACCOUNT: &str = "devstoreaccount1";
+
+async fn emulator() -> Emulator {
+    let emulator = Emulator::start("127.0.0.1:0".parse().unwrap(), EmulatorOptions::default()).await.unwrap();
+    emulator.create_container(ACCOUNT, "photos").unwrap();
+    emulator
+}
+
+fn quick(mut options: AzureOptions) -> AzureAccount {
+    options.first_delay = Duration::from_millis(1);
+    options.longest_delay = Duration::from_millis(5);
+    AzureAccount::new(options).unwrap()
+}
+
+fn by_key(emulator: &Emulator) -> AzureAccount {
+    quick(AzureOptions::from_connection_string(&emulator.connection_string(ACCOUNT)).unwrap())
+}
+
+fn by_container_sas(emulator: &Emulator, permissions: &str) -> AzureAccount {
+    let sas = emulator.container_sas(ACCOUNT, "photos", permissions);
+    let url = format!("{}/photos?{}", emulator.account_url(ACCOUNT), sas.trim_start_matches('?'));
+    quick(AzureOptions::from_url(&url, None, None).unwrap())
+}
+
+fn entry(name: &str, size_bytes: u64) -> BlobEntry {
+    BlobEntry {
+        container: "photos".into(),
+        name: name.into(),
+        size_bytes,
+        modified_at: Timestamp(1),
+        ..BlobEntry::default()
+    }
+}
+
+#[tokio::test]
+async fn a_busy_endpoint_is_asked_again_and_less_at_once() {
+    let emulator = emulator().await;
+    emulator.put_blob(ACCOUNT, "photos", "a", SeedBlob::new("content")).unwrap();
+    let account = by_key(&emulator);
+    let listed = account.list("photos", "", None).await.unwrap().entries.remove(0);
+    assert_eq!(account.requests_in_flight_limit(), 16);
+    for status in [408, 429, 500, 502, 503, 504] {
+        emulator.faults().fail_next("GetBlob", 2, status);
+        assert_eq!(account.read(&listed, 0..7).await.unwrap(), "content", "{status}");
+    }
+    assert!(account.requests_in_flight_limit() < 16);
+    emulator.faults().fail_next("GetBlob", 100, 503);
+    let error = account.read(&listed, 0..7).await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Unavailable);
+    assert!(error.message.contains("photos/a") && error.message.contains("tried 8 times"), "{error}");
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn broken_connections_and_short_answers_are_read_again() {
+    let emulator = emulator().await;
+    emulator.put_blob(ACCOUNT, "photos", "a", SeedBlob::new("content")).unwrap();
+    let account = by_key(&emulator);
+    let listed = account.list("photos", "", None).await.unwrap().entries.remove(0);
+    emulator.faults().drop_request("GetBlob", 2);
+    assert_eq!(account.read(&listed, 0..7).await.unwrap(), "content");
+    emulator.faults().drop_mid_body("GetBlob", 2);
+    assert_eq!(account.read(&listed, 0..7).await.unwrap(), "content");
+    emulator.faults().drop_mid_body("ListBlobs", 1);
+    assert_eq!(account.list("photos", "", None).await.unwrap().entries.len(), 1);
+    // A lie about the length cannot be told from a shorter blob: it is an error, never short content.
+    emulator.faults().truncate_body("GetBlob", 1);
+    assert_eq!(account.read(&listed, 0..7).await.unwrap_err().kind, SourceErrorKind::Protocol);
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_counts_as_done() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    emulator.faults().lose_answer("PutBlob", 1);
+    let done = account.write_whole(&entry("a", 7), Bytes::from_static(b"content"), OnConflict::Fail).await.unwrap();
+    assert_eq!(done, Written::Written { lost: vec![] });
+    // Someone else's blob is no sign that ours was written.
+    emulator.put_blob(ACCOUNT, "photos", "b", SeedBlob::new("another")).unwrap();
+    emulator.faults().drop_request("PutBlob", 1);
+    let refused = account.write_whole(&entry("b", 7), Bytes::from_static(b"content"), OnConflict::Fail).await;
+    assert_eq!(refused.unwrap_err().kind, SourceErrorKind::Conflict);
+    // The same for a container, for blocks that are listed, and for appended blocks.
+    emulator.faults().lose_answer("CreateContainer", 1);
+    let made = ContainerEntry { name: "videos".into(), ..ContainerEntry::default() };
+    assert!(account.create_container(&made).await.unwrap());
+    for (name, kind, operation) in [
+        ("block", BlobKind::Block, "PutBlockList"),
+        ("append", BlobKind::Append { sealed: false }, "AppendBlock"),
+        ("append2", BlobKind::Append { sealed: false }, "PutBlob"),
+    ] {
+        emulator.faults().lose_answer(operation, 1);
+        let wanted = BlobEntry { kind, ..entry(name, 10_000_000) };
+        let mut writer = account.begin(&wanted, OnConflict::Fail).await.unwrap().unwrap();
+        writer.write(Bytes::from(vec![1; 10_000_000])).await.unwrap();
+        assert!(matches!(writer.finish().await.unwrap(), Written::Written { .. }), "{name}");
+        assert_eq!(account.entry("photos", name).await.unwrap().unwrap().size_bytes, 10_000_000);
+    }
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn one_request_for_a_small_blob_and_none_for_an_unchanged_one() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    emulator.clear_requests();
+    let wanted = BlobEntry {
+        metadata: vec![("k".into(), "v".into())],
+        tags: vec![("t".into(), "1".into())],
+        tier: Some("Cool".into()),
+        ..entry("a", 7)
+    };
+    account.write_whole(&wanted, Bytes::from_static(b"content"), OnConflict::Fail).await.unwrap();
+    assert_eq!(emulator.requests().len(), 1);
+    let listed = account.list("photos", "", None).await.unwrap().entries.remove(0);
+    assert_eq!(emulator.requests().len(), 2);
+    account.read(&listed, 0..7).await.unwrap();
+    assert_eq!(emulator.requests().len(), 3);
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_container_sas_reaches_its_container_and_no_other() {
+    let emulator = emulator().await;
+    emulator.create_container(ACCOUNT, "other").unwrap();
+    let account = by_container_sas(&emulator, "rwdlact");
+    assert_eq!(account.containers().await.unwrap()[0].name, "photos");
+    assert_eq!(account.container("photos").await.unwrap(), None, "an empty container is still to be filled");
+    assert!(account.create_container(&ContainerEntry { name: "photos".into(), ..Default::default() }).await.unwrap());
+    account.write_whole(&entry("a", 1), Bytes::from_static(b"x"), OnConflict::Fail).await.unwrap();
+    assert!(account.container("photos").await.unwrap().is_some());
+    let error = account.list("other", "", None).await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Refused);
+    assert!(account.accepts(&BlobEntry { container: "other".into(), ..entry("a", 1) }).is_err());
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn missing_rights_are_named_and_tags_are_done_without() {
+    let emulator = emulator().await;
+    emulator.put_blob(ACCOUNT, "photos", "a", SeedBlob::new("content")).unwrap();
+    let without_tags = by_container_sas(&emulator, "rwdlac");
+    assert_eq!(without_tags.list("photos", "", None).await.unwrap().entries.len(), 1);
+    assert_eq!(without_tags.describe_limits().len(), 1);
+    emulator.clear_requests();
+    without_tags.list("photos", "", None).await.unwrap();
+    assert_eq!(emulator.requests().len(), 1, "what was refused once is not asked for again");
+    let tagged = BlobEntry { tags: vec![("t".into(), "1".into())], ..entry("b", 1) };
+    let Written::Written { lost } =
+        without_tags.write_whole(&tagged, Bytes::from_static(b"x"), OnConflict::Fail).await.unwrap()
+    else {
+        panic!("written")
+    };
+    assert!(lost[0].contains("tags"), "{lost:?}");
+
+    let read_only = by_container_sas(&emulator, "rl");
+    let error = read_only.write_whole(&entry("c", 1), Bytes::from_static(b"x"), OnConflict::Fail).await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Denied);
+    assert!(error.message.contains("photos/c") && error.message.contains("permission"), "{error}");
+    assert!(!error.message.contains("sig="), "{error}");
+
+    let text = emulator.connection_string(ACCOUNT).replace("AccountKey=", "AccountKey=AAAA");
+    let error = quick(AzureOptions::from_connection_string(&text).unwrap()).containers().await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Denied);
+    assert!(error.message.contains("check the key"), "{error}");
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_named() {
+    let account = quick(AzureOptions::from_url("http://127.0.0.1:1/acc?sig=hidden", None, None).unwrap());
+    let error = account.containers().await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Unavailable);
+    assert!(error.message.contains("http://127.0.0.1:1/acc") && !error.message.contains("hidden"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_a_forbidden_address_is_refused_at_once() {
+    let mut options = AzureOptions::from_url("http://localhost:1/acc", None, None).unwrap();
+    options.allowed.allow_loopback = false;
+    let error = quick(options).containers().await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Denied);
+    assert!(error.message.contains("loopback") && !error.message.contains("tried"), "{error}");
+}
+
+#[tokio::test]
+async fn an_archived_blob_says_so() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    let archived = BlobEntry { tier: Some("Archive".into()), ..entry("a", 1) };
+    account.write_whole(&archived, Bytes::from_static(b"x"), OnConflict::Fail).await.unwrap();
+    let listed = account.entry("photos", "a").await.unwrap().unwrap();
+    assert_eq!(listed.tier.as_deref(), Some("Archive"));
+    assert_eq!(account.read(&listed, 0..1).await.unwrap_err().kind, SourceErrorKind::Archived);
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn long_listings_are_read_page_by_page() {
+    let emulator = emulator().await;
+    for number in 0..6_000 {
+        emulator.put_blob(ACCOUNT, "photos", &format!("{number:05}"), SeedBlob::new("")).unwrap();
+    }
+    let account = by_key(&emulator);
+    let first = account.list("photos", "", None).await.unwrap();
+    assert_eq!(first.entries.len(), 5_000);
+    let second = account.list("photos", "", first.next.as_deref()).await.unwrap();
+    assert_eq!((second.entries.len(), second.next), (1_000, None));
+    assert_eq!(second.entries[0].name, "05000");
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_abandoned_append_blob_is_removed_but_nobody_elses() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    let wanted = BlobEntry { kind: BlobKind::Append { sealed: false }, ..entry("log", 100) };
+    let mut writer = account.begin(&wanted, OnConflict::Fail).await.unwrap().unwrap();
+    writer.write(Bytes::from_static(b"half")).await.unwrap();
+    assert!(account.entry("photos", "log").await.unwrap().is_some());
+    drop(writer);
+    while account.entry("photos", "log").await.unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let abandoned = account.begin(&wanted, OnConflict::Fail).await.unwrap().unwrap();
+    emulator.put_blob(ACCOUNT, "photos", "log", SeedBlob::new("another's")).unwrap();
+    emulator.clear_requests();
+    drop(abandoned);
+    while emulator.count("DeleteBlob") == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(account.entry("photos", "log").await.unwrap().is_some());
+    emulator.stop().await;
+}

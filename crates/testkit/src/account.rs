@@ -1,0 +1,277 @@
+//! A storage account in memory: a source and a target, with recorded calls, the listing order of choice and errors on request.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use blobkeep_vault::{
+    BlobEntry, BlobWriter, ContainerEntry, ListPage, OnConflict, Source, SourceError, SourceErrorKind, Target,
+    Timestamp, Written,
+};
+use bytes::{Bytes, BytesMut};
+
+/// A call that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// A page was listed.
+    List(String),
+    /// A range was read.
+    Read(String, Range<u64>),
+    /// A blob was written.
+    Write(String),
+    /// A blob was removed.
+    Delete(String),
+}
+
+#[derive(Default)]
+struct Inner {
+    containers: BTreeMap<String, ContainerEntry>,
+    blobs: BTreeMap<(String, String), (BlobEntry, Bytes)>,
+    calls: Vec<Call>,
+    changes: u64,
+    reads_until_failure: Option<u64>,
+    writes_until_failure: Option<u64>,
+    reversed: bool,
+}
+
+/// The account.
+#[derive(Clone, Default)]
+pub struct MemoryAccount {
+    inner: std::sync::Arc<Mutex<Inner>>,
+    page_entries: Option<usize>,
+}
+
+impl MemoryAccount {
+    /// An empty account.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same account with pages of this many entries.
+    #[must_use]
+    pub fn with_pages_of(mut self, entries: usize) -> Self {
+        self.page_entries = Some(entries);
+        self
+    }
+
+    /// Lists names backwards from now on.
+    pub fn list_backwards(&self) {
+        self.lock().reversed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a blob, and its container if that is missing.
+    pub fn put(&self, container: &str, name: &str, content: impl Into<Bytes>) {
+        let entry = BlobEntry { container: container.into(), name: name.into(), ..BlobEntry::default() };
+        self.put_entry(entry, content);
+    }
+
+    /// Puts a blob with properties; size, ETag and times are set here.
+    pub fn put_entry(&self, mut entry: BlobEntry, content: impl Into<Bytes>) {
+        let content = content.into();
+        let mut inner = self.lock();
+        inner.changes += 1;
+        entry.size_bytes = content.len() as u64;
+        entry.etag = format!("0x{:X}", inner.changes);
+        entry.modified_at = Timestamp(inner.changes as i64);
+        let container = entry.container.clone();
+        inner
+            .containers
+            .entry(container.clone())
+            .or_insert_with(|| ContainerEntry { name: container, ..Default::default() });
+        inner.blobs.insert((entry.container.clone(), entry.name.clone()), (entry, content));
+    }
+
+    /// Changes properties without changing the ETag, as setting tags or a tier does.
+    pub fn touch(&self, container: &str, name: &str, change: impl FnOnce(&mut BlobEntry)) {
+        if let Some((entry, _)) = self.lock().blobs.get_mut(&(container.to_owned(), name.to_owned())) {
+            change(entry);
+        }
+    }
+
+    /// Removes a blob.
+    pub fn remove(&self, container: &str, name: &str) {
+        self.lock().blobs.remove(&(container.to_owned(), name.to_owned()));
+    }
+
+    /// All blobs with their content, by container and name.
+    pub fn blobs(&self) -> BTreeMap<(String, String), (BlobEntry, Bytes)> {
+        self.lock().blobs.clone()
+    }
+
+    /// Content by container and name.
+    pub fn contents(&self) -> BTreeMap<(String, String), Bytes> {
+        self.blobs().into_iter().map(|(key, (_, content))| (key, content)).collect()
+    }
+
+    /// Calls since the last time this was asked.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    /// Reads fail after this many.
+    pub fn fail_after_reads(&self, reads: Option<u64>) {
+        self.lock().reads_until_failure = reads;
+    }
+
+    /// Writes fail after this many.
+    pub fn fail_after_writes(&self, writes: Option<u64>) {
+        self.lock().writes_until_failure = writes;
+    }
+
+    fn store(&self, entry: &BlobEntry, content: Bytes, on_conflict: OnConflict) -> Result<Written, SourceError> {
+        let name = entry.display_name();
+        {
+            let mut inner = self.lock();
+            if !spend(&mut inner.writes_until_failure) {
+                return Err(SourceError::new(SourceErrorKind::Unavailable, format!("{name} cannot be written")));
+            }
+            let there = inner.blobs.get(&(entry.container.clone(), entry.name.clone()));
+            match (there, on_conflict) {
+                (Some(_), OnConflict::Fail) => {
+                    return Err(SourceError::new(SourceErrorKind::Conflict, format!("{name} is there already")));
+                }
+                (Some(_), OnConflict::Skip) => return Ok(Written::Skipped("it is there already".into())),
+                (Some((old, _)), OnConflict::Newer) if old.modified_at >= entry.modified_at => {
+                    return Ok(Written::Skipped("what is there is newer".into()));
+                }
+                _ => {}
+            }
+            inner.calls.push(Call::Write(name));
+        }
+        self.put_entry(entry.clone(), content);
+        Ok(Written::Written { lost: Vec::new() })
+    }
+}
+
+fn spend(left: &mut Option<u64>) -> bool {
+    match left {
+        Some(0) => false,
+        Some(left) => {
+            *left -= 1;
+            true
+        }
+        None => true,
+    }
+}
+
+#[async_trait]
+impl Source for MemoryAccount {
+    fn describe(&self) -> String {
+        "account in memory".into()
+    }
+
+    async fn containers(&self) -> Result<Vec<ContainerEntry>, SourceError> {
+        Ok(self.lock().containers.values().cloned().collect())
+    }
+
+    async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
+        let mut inner = self.lock();
+        inner.calls.push(Call::List(container.to_owned()));
+        let mut entries: Vec<BlobEntry> = inner
+            .blobs
+            .values()
+            .map(|(entry, _)| entry.clone())
+            .filter(|entry| entry.container == container && entry.name.starts_with(prefix))
+            .collect();
+        if inner.reversed {
+            entries.reverse();
+        }
+        let from: usize = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
+        let page = self.page_entries.unwrap_or(5000);
+        let next = (from + page < entries.len()).then(|| (from + page).to_string());
+        Ok(ListPage { entries: entries.into_iter().skip(from).take(page).collect(), next })
+    }
+
+    async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
+        let name = entry.display_name();
+        let mut inner = self.lock();
+        inner.calls.push(Call::Read(name.clone(), range.clone()));
+        if !spend(&mut inner.reads_until_failure) {
+            return Err(SourceError::new(SourceErrorKind::Unavailable, format!("{name} cannot be read")));
+        }
+        let found = inner.blobs.get(&(entry.container.clone(), entry.name.clone()));
+        let (present, content) =
+            found.ok_or_else(|| SourceError::new(SourceErrorKind::NotFound, format!("{name} is gone")))?;
+        if present.etag != entry.etag {
+            return Err(SourceError::new(SourceErrorKind::Changed, format!("{name} has changed")));
+        }
+        if present.tier.as_deref() == Some("Archive") {
+            return Err(SourceError::new(SourceErrorKind::Archived, format!("{name} is archived")));
+        }
+        Ok(content.slice(range.start as usize..range.end as usize))
+    }
+
+    async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
+        Ok(self.lock().blobs.get(&(container.to_owned(), name.to_owned())).map(|(entry, _)| entry.clone()))
+    }
+}
+
+#[async_trait]
+impl Target for MemoryAccount {
+    fn describe(&self) -> String {
+        "account in memory".into()
+    }
+
+    async fn container(&self, name: &str) -> Result<Option<ContainerEntry>, SourceError> {
+        Ok(self.lock().containers.get(name).cloned())
+    }
+
+    async fn create_container(&self, container: &ContainerEntry) -> Result<bool, SourceError> {
+        Ok(self.lock().containers.insert(container.name.clone(), container.clone()).is_none())
+    }
+
+    fn accepts(&self, entry: &BlobEntry) -> Result<(), String> {
+        if entry.name.contains("unacceptable") { Err("this account does not like the name".into()) } else { Ok(()) }
+    }
+
+    fn whole_limit_bytes(&self) -> u64 {
+        8 << 20
+    }
+
+    async fn write_whole(
+        &self,
+        entry: &BlobEntry,
+        content: Bytes,
+        on_conflict: OnConflict,
+    ) -> Result<Written, SourceError> {
+        self.store(entry, content, on_conflict)
+    }
+
+    async fn delete(&self, entry: &BlobEntry) -> Result<bool, SourceError> {
+        let mut inner = self.lock();
+        inner.calls.push(Call::Delete(entry.display_name()));
+        Ok(inner.blobs.remove(&(entry.container.clone(), entry.name.clone())).is_some())
+    }
+
+    async fn begin(
+        &self,
+        entry: &BlobEntry,
+        on_conflict: OnConflict,
+    ) -> Result<Result<Box<dyn BlobWriter>, String>, SourceError> {
+        Ok(Ok(Box::new(Parts { account: self.clone(), entry: entry.clone(), on_conflict, content: BytesMut::new() })))
+    }
+}
+
+struct Parts {
+    account: MemoryAccount,
+    entry: BlobEntry,
+    on_conflict: OnConflict,
+    content: BytesMut,
+}
+
+#[async_trait]
+impl BlobWriter for Parts {
+    async fn write(&mut self, part: Bytes) -> Result<(), SourceError> {
+        self.content.extend_from_slice(&part);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Written, SourceError> {
+        self.account.store(&self.entry, self.content.freeze(), self.on_conflict)
+    }
+}

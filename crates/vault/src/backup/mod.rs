@@ -1,0 +1,528 @@
+//! Backup: one pass over a source, merged with the manifest of the point before; only what changed is read.
+//!
+//! The listing, the reads and the writing of packs overlap. Memory is bounded by a window of entries, a budget of bytes in flight and the
+//! writer's packs, whatever the number and size of blobs. At intervals everything so far is made durable as the job's progress, from
+//! which an interrupted job goes on.
+
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::item::{BlobEntry, ContainerEntry, Content, EntryKey, Item, Timestamp};
+use crate::manifest::{ManifestReader, ManifestWriter, Record, Root};
+use crate::monitor::{Clock, Monitor, WorkProgress};
+use crate::pack::PackKind;
+use crate::point::{BackupCounts, Point, Progress, Skipped};
+use crate::sort::{EntrySorter, SortedEntries};
+use crate::source::{ListPage, Source, SourceError};
+use crate::state::{Chain, Change};
+use crate::vault::{FORMAT, Vault};
+use crate::write::ChunkWriter;
+use read::{BlobReader, Outcome};
+
+/// Entries that may be under way between listing and manifest.
+const WINDOW_ENTRIES: usize = 1024;
+/// Skipped blobs of one page.
+const SKIPPED_PER_PAGE: usize = 1000;
+
+/// What of a source is backed up.
+#[derive(Debug, Clone, Default)]
+pub struct BackupSelection {
+    /// These containers, which must all be there; `None` is every container, also future ones.
+    pub containers: Option<Vec<String>>,
+    /// Not the containers whose names start with one of these.
+    pub exclude_container_prefixes: Vec<String>,
+}
+
+/// What to back up and how to call it.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// The instance: one datasource in this vault.
+    pub instance: String,
+    /// The job; it names the point. Running a job again goes on where it was.
+    pub job: String,
+    /// What is taken.
+    pub selection: BackupSelection,
+    /// When the point may go; `None` is never.
+    pub expires_at: Option<Timestamp>,
+    /// Facts to keep in the point.
+    pub labels: BTreeMap<String, String>,
+    /// A folder for scratch files.
+    pub scratch: PathBuf,
+    /// Time between two progress records.
+    pub progress_every: Duration,
+    /// Makes no point if nothing differs from the newest one, which is reported instead.
+    pub only_if_changed: bool,
+}
+
+impl BackupOptions {
+    /// Everything, for ever.
+    pub fn new(instance: impl Into<String>, job: impl Into<String>) -> Self {
+        Self {
+            instance: instance.into(),
+            job: job.into(),
+            selection: BackupSelection::default(),
+            expires_at: None,
+            labels: BTreeMap::new(),
+            scratch: std::env::temp_dir(),
+            progress_every: Duration::from_secs(15),
+            only_if_changed: false,
+        }
+    }
+}
+
+/// What a backup did.
+#[derive(Debug, Clone)]
+pub struct BackupReport {
+    /// The point, committed.
+    pub point: Point,
+    /// False if nothing had changed and `point` is the one before.
+    pub is_new: bool,
+    /// What should be looked at although the backup is complete.
+    pub warnings: Vec<String>,
+}
+
+/// Backs up `source` into `vault` and commits the point.
+pub async fn run(
+    vault: &Vault,
+    source: Arc<dyn Source>,
+    options: &BackupOptions,
+    clock: &dyn Clock,
+    monitor: &dyn Monitor,
+) -> Result<BackupReport> {
+    let chain = Chain::instance(vault, &options.instance)?;
+    match Point::get(vault, &options.instance, &options.job).await {
+        Ok(point) => return commit(vault, &chain, options, point, Vec::new(), clock).await,
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let progress = match latest_progress(vault, options).await {
+        Ok(progress) => progress,
+        Err(e) => {
+            warn!(error = %e, "the progress of the interrupted job cannot be used; it starts anew");
+            None
+        }
+    };
+    let state = chain.load().await?;
+    let mut previous = None;
+    let mut warnings = Vec::new();
+    if let Some(latest) = state.latest() {
+        match Point::get(vault, &options.instance, &latest.job).await {
+            Ok(point) => previous = Some(point),
+            Err(e) => warnings.push(format!("the point before cannot be used, everything is read anew: {e}")),
+        }
+    }
+    let started_at = progress.as_ref().map_or_else(|| clock.now(), |(_, progress)| progress.started_at);
+    let containers = chosen_containers(source.as_ref(), &options.selection).await?;
+    info!(instance = options.instance, job = options.job, containers = containers.len(), "backup begins");
+
+    let writer = Arc::new(ChunkWriter::new(vault));
+    let counts = progress.as_ref().map(|(_, progress)| progress.counts).unwrap_or_default();
+    // Skipped blobs are met again; everything else that was counted is not.
+    let counts = BackupCounts { skipped_blobs: 0, ..counts };
+    let mut run = Run {
+        vault,
+        source: source.clone(),
+        options,
+        clock,
+        monitor,
+        reader: Arc::new(BlobReader::new(source, writer.clone(), vault.cutter.clone())),
+        manifest: ManifestWriter::new(&vault.keys.id_key),
+        writer,
+        earlier: counts,
+        counts,
+        started_at,
+        progress_number: progress.as_ref().map_or(0, |(number, _)| *number),
+        progress_due: clock.now().plus_seconds(options.progress_every.as_secs() as i64),
+        skipped: Vec::new(),
+        skipped_pages: Vec::new(),
+        warnings,
+        pending: VecDeque::new(),
+    };
+    let roots: Vec<_> =
+        progress.iter().map(|(_, p)| (p.root, true)).chain(previous.iter().map(|p| (p.root, false))).collect();
+    for container in &containers {
+        run.container(container, &roots).await?;
+    }
+    let root = run.root().await?;
+    if let Some(previous) = previous.filter(|previous| options.only_if_changed && previous.root == root) {
+        Progress::clear(vault, &options.instance, &options.job).await?;
+        return Ok(BackupReport { point: previous, is_new: false, warnings: run.warnings });
+    }
+    let point = run.finish(root).await?;
+    let warnings = std::mem::take(&mut run.warnings);
+    commit(vault, &chain, options, point, warnings, clock).await
+}
+
+/// The newest progress of this job, or else of another that was interrupted.
+async fn latest_progress(vault: &Vault, options: &BackupOptions) -> Result<Option<(u64, Progress)>> {
+    if let Some(found) = Progress::latest(vault, &options.instance, &options.job).await? {
+        return Ok(Some(found));
+    }
+    for job in Progress::jobs(vault, &options.instance).await? {
+        if let Some((_, progress)) = Progress::latest(vault, &options.instance, &job).await? {
+            // Content is taken over; counts and times are this job's own.
+            let root = progress.root;
+            let started_at = Timestamp(i64::MAX);
+            return Ok(Some((0, Progress { root, counts: BackupCounts::default(), started_at })));
+        }
+    }
+    Ok(None)
+}
+
+async fn commit(
+    vault: &Vault,
+    chain: &Chain<'_>,
+    options: &BackupOptions,
+    point: Point,
+    warnings: Vec<String>,
+    clock: &dyn Clock,
+) -> Result<BackupReport> {
+    if chain.load().await?.point(&options.job).is_none() {
+        let added = Change::PointAdded {
+            job: options.job.clone(),
+            started_at: point.started_at,
+            completed_at: point.completed_at,
+            expires_at: options.expires_at,
+        };
+        match chain.append(added, clock.now()).await {
+            Ok(_) => {}
+            // Another run of this job committed the same point a moment ago.
+            Err(Error::Conflict(_)) if chain.load().await?.point(&options.job).is_some() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    for job in Progress::jobs(vault, &options.instance).await? {
+        Progress::clear(vault, &options.instance, &job).await?;
+    }
+    Ok(BackupReport { point, is_new: true, warnings })
+}
+
+async fn chosen_containers(source: &dyn Source, selection: &BackupSelection) -> Result<Vec<ContainerEntry>> {
+    let mut containers = source.containers().await?;
+    containers.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(wanted) = &selection.containers {
+        let found: BTreeSet<&str> = containers.iter().map(|container| container.name.as_str()).collect();
+        let missing: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !found.contains(name)).collect();
+        if !missing.is_empty() {
+            let (place, missing) = (source.describe(), missing.join(", "));
+            return Err(Error::NotFound(format!(
+                "{place} has no container {missing}: restore it or leave it out of the backup"
+            )));
+        }
+        containers.retain(|container| wanted.contains(&container.name));
+    }
+    let is_excluded = |name: &str| selection.exclude_container_prefixes.iter().any(|prefix| name.starts_with(prefix));
+    containers.retain(|container| !is_excluded(&container.name));
+    Ok(containers)
+}
+
+/// An entry between listing and manifest.
+enum Pending {
+    Ready(Box<Item>),
+    Reading(Box<BlobEntry>, JoinHandle<Result<Outcome>>),
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Self::Reading(_, task) = self {
+            task.abort();
+        }
+    }
+}
+
+/// The manifest of an earlier run or point, from which content is taken over.
+struct Base<'a> {
+    reader: ManifestReader<'a>,
+    is_own_progress: bool,
+}
+
+struct Run<'a> {
+    vault: &'a Vault,
+    source: Arc<dyn Source>,
+    options: &'a BackupOptions,
+    clock: &'a dyn Clock,
+    monitor: &'a dyn Monitor,
+    reader: Arc<BlobReader>,
+    writer: Arc<ChunkWriter>,
+    manifest: ManifestWriter,
+    earlier: BackupCounts,
+    counts: BackupCounts,
+    started_at: Timestamp,
+    progress_number: u64,
+    progress_due: Timestamp,
+    skipped: Vec<Skipped>,
+    skipped_pages: Vec<crate::item::ChunkId>,
+    warnings: Vec<String>,
+    pending: VecDeque<Pending>,
+}
+
+/// A listing turned out not to be in key order.
+struct OutOfOrder;
+
+impl<'a> Run<'a> {
+    async fn container(&mut self, container: &ContainerEntry, roots: &[(Root, bool)]) -> Result<()> {
+        self.write_skipped().await?;
+        let mark = (self.manifest.clone(), self.counts, self.skipped.len(), self.skipped_pages.len());
+        let mut listing = Listing::start(self.source.clone(), &container.name);
+        let mut bases = self.bases(&container.name, roots);
+        if self.merge(container, &mut bases, &mut listing).await?.is_ok() {
+            return Ok(());
+        }
+        info!(container = container.name, "the listing is not in key order: it is sorted on disk");
+        self.pending.clear();
+        let (skipped, pages);
+        (self.manifest, self.counts, skipped, pages) = mark;
+        self.skipped.truncate(skipped);
+        self.skipped_pages.truncate(pages);
+        let mut sorter = EntrySorter::new(&self.options.scratch);
+        let mut unsorted = Listing::start(self.source.clone(), &container.name);
+        while let Some(entry) = unsorted.next().await? {
+            sorter.push(entry)?;
+        }
+        let mut sorted = Listing::Sorted(sorter.finish()?);
+        let mut bases = self.bases(&container.name, roots);
+        match self.merge(container, &mut bases, &mut sorted).await? {
+            Ok(()) => Ok(()),
+            Err(OutOfOrder) => Err(Error::Internal("a sorted listing is out of order".into())),
+        }
+    }
+
+    fn bases(&self, container: &str, roots: &[(Root, bool)]) -> Vec<Base<'a>> {
+        let start = EntryKey { container, name: "", is_current: false, version: "" };
+        roots
+            .iter()
+            .map(|(root, is_own_progress)| Base {
+                reader: ManifestReader::new(&self.vault.reader, root, Some(start)),
+                is_own_progress: *is_own_progress,
+            })
+            .collect()
+    }
+
+    async fn merge(
+        &mut self,
+        container: &ContainerEntry,
+        bases: &mut Vec<Base<'a>>,
+        listing: &mut Listing,
+    ) -> Result<std::result::Result<(), OutOfOrder>> {
+        self.manifest.push(Record::Container(container.clone()), &self.writer).await?;
+        let mut last: Option<BlobEntry> = None;
+        while let Some(entry) = listing.next().await? {
+            match last.as_ref().map(|last| entry.key().cmp(&last.key())) {
+                Some(std::cmp::Ordering::Equal) => continue,
+                Some(std::cmp::Ordering::Less) => return Ok(Err(OutOfOrder)),
+                _ => {}
+            }
+            last = Some(entry.clone());
+            let pending = match self.take_over(&entry, bases).await {
+                Some(content) => Pending::Ready(Box::new(Item { entry, content })),
+                None => {
+                    let (reader, wanted) = (self.reader.clone(), entry.clone());
+                    Pending::Reading(Box::new(entry), tokio::spawn(async move { reader.read(wanted).await }))
+                }
+            };
+            self.pending.push_back(pending);
+            while self.pending.len() >= WINDOW_ENTRIES {
+                self.drain_one().await?;
+            }
+        }
+        while !self.pending.is_empty() {
+            self.drain_one().await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// The content of an unchanged blob, without reading it.
+    async fn take_over(&mut self, entry: &BlobEntry, bases: &mut Vec<Base<'a>>) -> Option<Content> {
+        let mut number = 0;
+        while number < bases.len() {
+            match bases[number].reader.advance_to(entry.key()).await {
+                Ok(Some(Record::Blob(item))) if item.entry.has_same_content_as(entry) => {
+                    // What this job had done before was counted before.
+                    if !bases[number].is_own_progress {
+                        self.counts.unchanged_blobs += 1;
+                    }
+                    return Some(item.content);
+                }
+                Ok(_) => number += 1,
+                Err(e) => {
+                    warn!(error = %e, "the manifest before cannot be read any further");
+                    self.warnings.push(format!("content is read anew because the manifest before is damaged: {e}"));
+                    bases.remove(number);
+                }
+            }
+        }
+        None
+    }
+
+    /// Waits for the first pending entry and puts it into the manifest.
+    async fn drain_one(&mut self) -> Result<()> {
+        let Some(mut first) = self.pending.pop_front() else { return Ok(()) };
+        let outcome = match &mut first {
+            Pending::Ready(item) => Outcome::Read(std::mem::take(item)),
+            Pending::Reading(_, task) => loop {
+                tokio::select! {
+                    outcome = &mut *task => {
+                        break outcome.map_err(|e| Error::Internal(format!("a reading task died: {e}")))??;
+                    }
+                    () = tokio::time::sleep(Duration::from_millis(500)) => self.pulse().await?,
+                }
+            },
+        };
+        match outcome {
+            Outcome::Read(item) => self.manifest.push(Record::Blob(*item), &self.writer).await?,
+            Outcome::Gone => {}
+            Outcome::Skipped(reason) => {
+                if let Pending::Reading(entry, _) = &first {
+                    self.skip(entry.container.clone(), entry.name.clone(), reason).await?;
+                }
+            }
+        }
+        self.pulse().await
+    }
+
+    async fn skip(&mut self, container: String, name: String, reason: String) -> Result<()> {
+        warn!(container, name, reason, "a blob is left out");
+        self.counts.skipped_blobs += 1;
+        self.skipped.push(Skipped { container, name, reason });
+        if self.skipped.len() >= SKIPPED_PER_PAGE { self.write_skipped().await } else { Ok(()) }
+    }
+
+    async fn write_skipped(&mut self) -> Result<()> {
+        if self.skipped.is_empty() {
+            return Ok(());
+        }
+        let page = postcard::to_stdvec(&std::mem::take(&mut self.skipped))
+            .map_err(|e| Error::Internal(format!("page of skipped blobs: {e}")))?;
+        self.skipped_pages.push(self.writer.put(PackKind::Metadata, Bytes::from(page)).await?);
+        Ok(())
+    }
+
+    /// Tells the monitor, listens to it, and makes progress durable when it is time.
+    async fn pulse(&mut self) -> Result<()> {
+        let counts = self.counts();
+        self.monitor.progress(&WorkProgress {
+            blobs: self.manifest.totals().blobs,
+            blobs_in_all: None,
+            bytes: counts.read_bytes,
+            bytes_in_all: None,
+            unchanged_blobs: counts.unchanged_blobs,
+            skipped_blobs: counts.skipped_blobs,
+        });
+        if let Some(reason) = self.monitor.should_stop() {
+            return Err(Error::Cancelled(reason));
+        }
+        let now = self.clock.now();
+        if now < self.progress_due {
+            return Ok(());
+        }
+        let root = self.manifest.clone().finish(&self.writer).await?;
+        self.writer.flush().await?;
+        let progress = Progress { root, counts: self.counts(), started_at: self.started_at(now) };
+        let (instance, job) = (&self.options.instance, &self.options.job);
+        self.progress_number += 1;
+        progress.put(self.vault, instance, job, self.progress_number).await?;
+        self.progress_due = self.clock.now().plus_seconds(self.options.progress_every.as_secs() as i64);
+        Ok(())
+    }
+
+    fn started_at(&self, now: Timestamp) -> Timestamp {
+        if self.started_at.0 == i64::MAX { now } else { self.started_at }
+    }
+
+    fn counts(&self) -> BackupCounts {
+        let (read, written) = (self.reader.counts(), self.writer.counts());
+        BackupCounts {
+            read_blobs: self.earlier.read_blobs + read.blobs,
+            read_bytes: self.earlier.read_bytes + read.bytes,
+            new_chunks: self.earlier.new_chunks + written.new_chunks,
+            new_bytes: self.earlier.new_bytes + written.new_bytes,
+            stored_bytes: self.earlier.stored_bytes + written.stored_bytes,
+            ..self.counts
+        }
+    }
+
+    async fn root(&mut self) -> Result<Root> {
+        self.write_skipped().await?;
+        let root = self.manifest.clone().finish(&self.writer).await?;
+        self.writer.flush().await?;
+        Ok(root)
+    }
+
+    async fn finish(&mut self, root: Root) -> Result<Point> {
+        let completed_at = self.clock.now();
+        let point = Point {
+            format: FORMAT.to_owned(),
+            instance: self.options.instance.clone(),
+            job: self.options.job.clone(),
+            source: self.source.describe(),
+            started_at: self.started_at(completed_at),
+            completed_at,
+            root,
+            counts: self.counts(),
+            skipped_pages: self.skipped_pages.clone(),
+            labels: self.options.labels.clone(),
+        };
+        point.put(self.vault).await
+    }
+}
+
+/// The entries of one container: as the source gives them, one page ahead, or sorted on disk.
+enum Listing {
+    Streamed {
+        pages: mpsc::Receiver<Result<ListPage, SourceError>>,
+        page: std::vec::IntoIter<BlobEntry>,
+        task: JoinHandle<()>,
+    },
+    Sorted(SortedEntries),
+}
+
+impl Listing {
+    fn start(source: Arc<dyn Source>, container: &str) -> Self {
+        let (sender, pages) = mpsc::channel(1);
+        let container = container.to_owned();
+        let task = tokio::spawn(async move {
+            let mut cursor: Option<String> = None;
+            loop {
+                let page = source.list(&container, "", cursor.as_deref()).await;
+                cursor = page.as_ref().ok().and_then(|page| page.next.clone());
+                if sender.send(page).await.is_err() || cursor.is_none() {
+                    return;
+                }
+            }
+        });
+        Self::Streamed { pages, page: Vec::new().into_iter(), task }
+    }
+
+    async fn next(&mut self) -> Result<Option<BlobEntry>> {
+        match self {
+            Self::Sorted(sorted) => sorted.next_entry(),
+            Self::Streamed { pages, page, .. } => loop {
+                if let Some(entry) = page.next() {
+                    return Ok(Some(entry));
+                }
+                match pages.recv().await {
+                    Some(next) => *page = next?.entries.into_iter(),
+                    None => return Ok(None),
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        if let Self::Streamed { task, .. } = self {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Cutting content into chunks, and naming them.
+//!
+//! A blob up to the minimum size is one chunk. Larger ones are cut by their content, so that a change moves only the cuts around
+//! it. The seed of the cutting is secret, so that lengths of chunks tell an outsider nothing about known files.
+
+use bytes::{Bytes, BytesMut};
+use fastcdc::v2020::{self, Normalization};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::item::ChunkId;
+use crate::seal::SecretKey;
+
+/// Chunk sizes of a vault, in bytes; part of `vault.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChunkSizes {
+    /// No cut before this; blobs up to it are one chunk.
+    pub min_bytes: u32,
+    /// Cuts come about this often.
+    pub average_bytes: u32,
+    /// A cut is forced here.
+    pub max_bytes: u32,
+}
+
+impl Default for ChunkSizes {
+    fn default() -> Self {
+        Self { min_bytes: 256 << 10, average_bytes: 512 << 10, max_bytes: 2 << 20 }
+    }
+}
+
+impl ChunkSizes {
+    /// Refuses what the cutting cannot work with.
+    pub fn check(self) -> Result<Self> {
+        let even = [self.min_bytes, self.average_bytes, self.max_bytes].iter().all(|size| size % 2 == 0);
+        let ordered =
+            64 <= self.min_bytes && self.min_bytes < self.average_bytes && self.average_bytes < self.max_bytes;
+        if even
+            && ordered
+            && self.average_bytes.is_power_of_two()
+            && self.average_bytes <= 4 << 20
+            && self.max_bytes <= 16 << 20
+        {
+            return Ok(self);
+        }
+        Err(Error::Invalid(format!("chunk sizes {self:?} cannot be used by this version")))
+    }
+}
+
+/// The name of a chunk: BLAKE3 of its plaintext, keyed with the vault's id key.
+pub fn chunk_id(id_key: &SecretKey, plaintext: &[u8]) -> ChunkId {
+    ChunkId(*blake3::keyed_hash(id_key.expose(), plaintext).as_bytes())
+}
+
+/// The tables of the cutting: made once per vault and shared by all chunkers.
+pub struct Cutter {
+    sizes: ChunkSizes,
+    mask_small: u64,
+    mask_large: u64,
+    gear: Vec<u64>,
+    gear_shifted: Vec<u64>,
+}
+
+impl Cutter {
+    /// Tables for these sizes and seed.
+    pub fn new(sizes: ChunkSizes, seed: u64) -> Self {
+        let (mask_small, mask_large) = v2020::select_masks(sizes.average_bytes as usize, Normalization::Level1);
+        let (gear, gear_shifted) = v2020::get_gear_with_seed(seed);
+        Self { sizes, mask_small, mask_large, gear: gear.into_owned(), gear_shifted: gear_shifted.into_owned() }
+    }
+
+    /// The sizes.
+    pub fn sizes(&self) -> ChunkSizes {
+        self.sizes
+    }
+
+    /// The length of the first chunk of `content`, which must hold at least the maximum size or the end of the blob.
+    fn cut(&self, content: &[u8]) -> usize {
+        let (_, length) = v2020::cut_gear(
+            content,
+            self.sizes.min_bytes as usize,
+            self.sizes.average_bytes as usize,
+            self.sizes.max_bytes as usize,
+            self.mask_small,
+            self.mask_large,
+            self.mask_small << 1,
+            self.mask_large << 1,
+            &self.gear,
+            &self.gear_shifted,
+        );
+        length
+    }
+}
+
+/// Cuts the content of one blob, which arrives in pieces of any size.
+pub struct Chunker<'a> {
+    cutter: &'a Cutter,
+    buffer: BytesMut,
+}
+
+impl<'a> Chunker<'a> {
+    /// A chunker at the start of a blob.
+    pub fn new(cutter: &'a Cutter) -> Self {
+        Self { cutter, buffer: BytesMut::new() }
+    }
+
+    /// Takes the next piece of the blob and returns the chunks that are complete now.
+    pub fn push(&mut self, piece: &[u8]) -> Vec<Bytes> {
+        self.buffer.extend_from_slice(piece);
+        let mut chunks = Vec::new();
+        while self.buffer.len() >= self.cutter.sizes.max_bytes as usize {
+            let length = self.cutter.cut(&self.buffer);
+            chunks.push(self.buffer.split_to(length).freeze());
+        }
+        chunks
+    }
+
+    /// The last chunks, at the end of the blob.
+    pub fn finish(mut self) -> Vec<Bytes> {
+        let mut chunks = Vec::new();
+        while !self.buffer.is_empty() {
+            let length = self.cutter.cut(&self.buffer);
+            chunks.push(self.buffer.split_to(length).freeze());
+        }
+        chunks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn small_cutter() -> Cutter {
+        Cutter::new(ChunkSizes { min_bytes: 64, average_bytes: 256, max_bytes: 1024 }, 42)
+    }
+
+    fn cut_all(cutter: &Cutter, pieces: &[&[u8]]) -> Vec<Bytes> {
+        let mut chunker = Chunker::new(cutter);
+        let mut chunks: Vec<Bytes> = pieces.iter().flat_map(|piece| chunker.push(piece)).collect();
+        chunks.extend(chunker.finish());
+        chunks
+    }
+
+    fn noise(length: usize, seed: u8) -> Vec<u8> {
+        let mut content = vec![0; length];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut content);
+        content
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_depend_on_how_the_content_arrives(
+            length in 0usize..20_000,
+            cuts in proptest::collection::vec(0usize..20_000, 0..8),
+        ) {
+            let cutter = small_cutter();
+            let content = noise(length, 1);
+            let mut edges: Vec<usize> = cuts.into_iter().filter(|cut| *cut < length).collect();
+            edges.extend([0, length]);
+            edges.sort_unstable();
+            let pieces: Vec<&[u8]> = edges.windows(2).map(|edge| &content[edge[0]..edge[1]]).collect();
+            let chunks = cut_all(&cutter, &pieces);
+            prop_assert_eq!(&chunks, &cut_all(&cutter, &[&content]));
+            prop_assert_eq!(chunks.concat(), content);
+        }
+    }
+
+    #[test]
+    fn a_change_in_the_middle_leaves_most_chunks_as_they_were() {
+        let cutter = small_cutter();
+        let before = noise(200_000, 1);
+        let mut after = before.clone();
+        after.splice(100_000..100_010, noise(500, 2));
+        let old: std::collections::HashSet<Bytes> = cut_all(&cutter, &[&before]).into_iter().collect();
+        let new = cut_all(&cutter, &[&after]);
+        let added: usize = new.iter().filter(|chunk| !old.contains(*chunk)).map(Bytes::len).sum();
+        assert!(added < 4_096, "{added} bytes are new after a change of 500");
+    }
+
+    #[test]
+    fn another_seed_cuts_elsewhere() {
+        let content = noise(100_000, 1);
+        let sizes = small_cutter().sizes();
+        let lengths = |seed| cut_all(&Cutter::new(sizes, seed), &[&content]).iter().map(Bytes::len).collect::<Vec<_>>();
+        assert_ne!(lengths(1), lengths(2));
+    }
+
+    #[test]
+    fn equal_content_has_one_name_under_one_key_only() {
+        let (one, other) = (SecretKey::new([1; 32]), SecretKey::new([2; 32]));
+        assert_eq!(chunk_id(&one, b"x"), chunk_id(&one, b"x"));
+        assert_ne!(chunk_id(&one, b"x"), chunk_id(&other, b"x"));
+    }
+}

@@ -1,0 +1,118 @@
+//! The errors of the engine. Messages are for the operator: lower case, naming the thing and what to do where that is known.
+
+use crate::source::{SourceError, SourceErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// The result of engine calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure an [`Error`] is, for callers that must decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A stored byte is not what was written, or a file is missing.
+    Damaged,
+    /// The key does not open this vault.
+    WrongKey,
+    /// The request makes no sense or contradicts what is there.
+    Invalid,
+    /// What was asked for does not exist.
+    NotFound,
+    /// Something in the target stands in the way.
+    Conflict,
+    /// Credentials do not suffice.
+    Denied,
+    /// Busy or unreachable; may succeed later.
+    Unavailable,
+    /// The caller asked to stop.
+    Cancelled,
+    /// A fault of ours.
+    Internal,
+}
+
+/// Everything that can go wrong in the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// A source or target failed.
+    #[error("{0}")]
+    Endpoint(#[from] SourceError),
+    /// A file of the vault is not what was written.
+    #[error("{file} is damaged: {reason}")]
+    Damaged {
+        /// The file's name in the store.
+        file: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The key does not fit.
+    #[error("the key does not open vault {vault}: use the key file that was made with it")]
+    WrongKey {
+        /// The vault's id.
+        vault: String,
+    },
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Something is in the way.
+    #[error("{0}")]
+    Conflict(String),
+    /// The caller asked to stop.
+    #[error("cancelled: {0}")]
+    Cancelled(String),
+    /// The local machine failed (scratch files, threads).
+    #[error("{what}: {error}")]
+    Local {
+        /// What was tried.
+        what: String,
+        /// What came back.
+        #[source]
+        error: std::io::Error,
+    },
+    /// A fault of ours.
+    #[error("internal fault: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A damaged file.
+    pub fn damaged(file: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Damaged { file: file.into(), reason: reason.into() }
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(e) => match e.kind {
+                StoreErrorKind::NotFound => ErrorKind::Damaged,
+                StoreErrorKind::Denied => ErrorKind::Denied,
+                StoreErrorKind::Full | StoreErrorKind::Unavailable => ErrorKind::Unavailable,
+                StoreErrorKind::Other => ErrorKind::Internal,
+            },
+            Self::Endpoint(e) => match e.kind {
+                SourceErrorKind::NotFound => ErrorKind::NotFound,
+                SourceErrorKind::Denied => ErrorKind::Denied,
+                SourceErrorKind::Conflict => ErrorKind::Conflict,
+                SourceErrorKind::Refused | SourceErrorKind::Archived => ErrorKind::Invalid,
+                SourceErrorKind::Changed | SourceErrorKind::Unavailable => ErrorKind::Unavailable,
+                SourceErrorKind::Protocol => ErrorKind::Internal,
+            },
+            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::WrongKey { .. } => ErrorKind::WrongKey,
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Cancelled(_) => ErrorKind::Cancelled,
+            Self::Local { .. } | Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// Trying the same again later may succeed.
+    pub fn is_retryable(&self) -> bool {
+        self.kind() == ErrorKind::Unavailable
+    }
+}

@@ -1,0 +1,40 @@
+//! The Blobkeep engine: what a vault is, and the way of blobs into it and out of it again.
+//!
+//! The engine knows no HTTP, no SQL and no Azure. It sees the world through three traits: a [`Source`] yields
+//! blobs, a [`Target`] takes them back, a [`Store`] keeps the files of a vault. `docs/format.md` is the authority on the
+//! bytes written here.
+//!
+//! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
+//! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
+//! `state` (what exists and until when), then `backup`, `restore` and `verify`.
+
+pub mod backup;
+pub mod chunk;
+pub mod error;
+pub mod index;
+pub mod item;
+pub mod key;
+pub mod manifest;
+pub mod monitor;
+pub mod pack;
+pub mod point;
+pub mod read;
+pub mod restore;
+pub mod seal;
+pub mod sort;
+pub mod source;
+pub mod state;
+pub mod store;
+pub mod target;
+pub mod vault;
+pub mod verify;
+pub mod write;
+
+pub use error::{Error, ErrorKind, Result};
+pub use item::{BlobEntry, BlobKind, ContainerEntry, Content, ContentHeaders, Item, Timestamp};
+pub use key::MasterKey;
+pub use monitor::{Clock, Monitor, Unwatched, WorkProgress};
+pub use source::{ListPage, Source, SourceError, SourceErrorKind};
+pub use store::{Put, Store, StoreError, StoreErrorKind, StoredFile};
+pub use target::{BlobWriter, OnConflict, Target, Written};
+pub use vault::Vault;

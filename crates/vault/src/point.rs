@@ -1,0 +1,199 @@
+//! Recovery points: one file each, sealed, written once. What may change about a point (its expiry, holds) lies in `state`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::item::{ChunkId, Timestamp};
+use crate::manifest::Root;
+use crate::seal::{open_record, seal_record};
+use crate::store::{Put, StoreErrorKind};
+use crate::vault::Vault;
+
+/// What a backup did, as the point remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupCounts {
+    /// Blobs whose content was taken over from the point before, without reading.
+    pub unchanged_blobs: u64,
+    /// Blobs that were read.
+    pub read_blobs: u64,
+    /// Bytes that were read from the source.
+    pub read_bytes: u64,
+    /// Blobs that are not in the point, with a reason each.
+    pub skipped_blobs: u64,
+    /// Chunks added to the store, by this run of the job and those before it.
+    pub new_chunks: u64,
+    /// Their plaintext bytes.
+    pub new_bytes: u64,
+    /// Bytes of packs added to the store.
+    pub stored_bytes: u64,
+}
+
+/// A blob that is missing in a point, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Container.
+    pub container: String,
+    /// Blob name.
+    pub name: String,
+    /// Why, in words for the operator.
+    pub reason: String,
+}
+
+/// One recovery point: the plaintext of `points/<instance>/<job>`, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// Format of the vault when it was written.
+    pub format: String,
+    /// The instance it belongs to.
+    pub instance: String,
+    /// The job that made it, and its name.
+    pub job: String,
+    /// What was backed up, in words without secrets.
+    pub source: String,
+    /// When the listing began: no change before this instant is missing.
+    pub started_at: Timestamp,
+    /// When everything was durable.
+    pub completed_at: Timestamp,
+    /// The manifest.
+    pub root: Root,
+    /// What the job did.
+    pub counts: BackupCounts,
+    /// Pages of skipped blobs (postcard lists of [`Skipped`]).
+    pub skipped_pages: Vec<ChunkId>,
+    /// Facts of the caller: policy rule, retention tag, tier.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Point {
+    /// The file's name.
+    pub fn file_name(instance: &str, job: &str) -> String {
+        format!("points/{instance}/{job}")
+    }
+
+    /// Writes the point. If the job has written one before, that one stands and is returned.
+    pub async fn put(self, vault: &Vault) -> Result<Self> {
+        let name = Self::file_name(&self.instance, &self.job);
+        let text = serde_json::to_vec(&self).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+        let file = seal_record(&vault.keys.meta_key, &name, &text)?;
+        match vault.store.put_if_absent(&name, Bytes::from(file)).await? {
+            Put::Stored => Ok(self),
+            Put::Exists => Self::get(vault, &self.instance, &self.job).await,
+        }
+    }
+
+    /// Reads a point.
+    pub async fn get(vault: &Vault, instance: &str, job: &str) -> Result<Self> {
+        let name = Self::file_name(instance, job);
+        let file = match vault.store.get(&name).await {
+            Ok(file) => file,
+            Err(e) if e.kind == StoreErrorKind::NotFound => {
+                return Err(Error::NotFound(format!("there is no recovery point {job} of {instance}")));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let text = open_record(&vault.keys.meta_key, &name, &file)?;
+        serde_json::from_slice(&text).map_err(|e| Error::damaged(name, e.to_string()))
+    }
+
+    /// The blobs that are missing, at most `at_most` of them.
+    pub async fn skipped(&self, vault: &Vault, at_most: usize) -> Result<Vec<Skipped>> {
+        let mut skipped = Vec::new();
+        for id in &self.skipped_pages {
+            if skipped.len() >= at_most {
+                break;
+            }
+            let page = vault.reader.page(*id).await?;
+            let listed: Vec<Skipped> = postcard::from_bytes(&page)
+                .map_err(|e| Error::damaged(Self::file_name(&self.instance, &self.job), e.to_string()))?;
+            skipped.extend(listed);
+        }
+        skipped.truncate(at_most);
+        Ok(skipped)
+    }
+}
+
+/// How far an interrupted job has come: the plaintext of `progress/<instance>/<job>/<n>`, as JSON. Its manifest holds the
+/// entries up to a key; the next run of the job takes their content from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What is done.
+    pub root: Root,
+    /// Counts so far.
+    pub counts: BackupCounts,
+    /// When the job's first run began.
+    pub started_at: Timestamp,
+}
+
+const PROGRESS: &str = "progress";
+
+impl Progress {
+    fn folder(instance: &str, job: &str) -> String {
+        format!("{PROGRESS}/{instance}/{job}/")
+    }
+
+    /// Writes the `number`th progress of a job.
+    pub async fn put(&self, vault: &Vault, instance: &str, job: &str, number: u64) -> Result<()> {
+        let name = format!("{}{number:010}", Self::folder(instance, job));
+        let text = serde_json::to_vec(self).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+        let file = seal_record(&vault.keys.meta_key, &name, &text)?;
+        vault.store.put_if_absent(&name, Bytes::from(file)).await?;
+        Ok(())
+    }
+
+    /// The newest progress of a job and its number.
+    pub async fn latest(vault: &Vault, instance: &str, job: &str) -> Result<Option<(u64, Self)>> {
+        let folder = Self::folder(instance, job);
+        let Some(name) = last_name(vault, &folder).await? else { return Ok(None) };
+        let text = open_record(&vault.keys.meta_key, &name, &vault.store.get(&name).await?)?;
+        let progress = serde_json::from_slice(&text).map_err(|e| Error::damaged(&name, e.to_string()))?;
+        let number = name[folder.len()..].parse().map_err(|_| Error::damaged(&name, "its name is no number"))?;
+        Ok(Some((number, progress)))
+    }
+
+    /// Jobs of an instance that left progress behind.
+    pub async fn jobs(vault: &Vault, instance: &str) -> Result<Vec<String>> {
+        let folder = format!("{PROGRESS}/{instance}/");
+        let mut jobs: Vec<String> = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let files = vault.store.list(&folder, after.as_deref()).await?;
+            let Some(last) = files.last() else { return Ok(jobs) };
+            after = Some(last.name.clone());
+            for job in files.iter().filter_map(|file| file.name[folder.len()..].split_once('/')) {
+                if jobs.last().is_none_or(|last| last != job.0) {
+                    jobs.push(job.0.to_owned());
+                }
+            }
+        }
+    }
+
+    /// Removes the progress of a finished job.
+    pub async fn clear(vault: &Vault, instance: &str, job: &str) -> Result<()> {
+        loop {
+            let files = vault.store.list(&Self::folder(instance, job), None).await?;
+            if files.is_empty() {
+                return Ok(());
+            }
+            for file in files {
+                vault.store.delete(&file.name).await?;
+            }
+        }
+    }
+}
+
+async fn last_name(vault: &Vault, folder: &str) -> Result<Option<String>> {
+    let mut last: Option<String> = None;
+    loop {
+        let files = vault.store.list(folder, last.as_deref()).await?;
+        match files.into_iter().next_back() {
+            Some(file) => last = Some(file.name),
+            None => return Ok(last),
+        }
+    }
+}

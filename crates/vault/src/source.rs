@@ -1,0 +1,85 @@
+//! The trait by which the engine reads blobs. `blobkeep-source` implements it for Azure Blob endpoints and folders.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::item::{BlobEntry, ContainerEntry};
+
+/// One page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct ListPage {
+    /// Entries in the order of the endpoint. Sources should yield key order ([`BlobEntry::key`]); the engine notices
+    /// where one does not and sorts that container on disk.
+    pub entries: Vec<BlobEntry>,
+    /// Cursor of the next page, opaque to the engine; `None` on the last one.
+    pub next: Option<String>,
+}
+
+/// Where blobs come from.
+///
+/// Implementations retry what is worth retrying themselves (throttling, dropped connections) and lower their concurrency
+/// when the endpoint asks for it; an error that reaches the engine is final for that call.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// What this is, for messages: kind and address, never a secret.
+    fn describe(&self) -> String;
+
+    /// All containers, sorted by name (UTF-8 bytes).
+    async fn containers(&self) -> Result<Vec<ContainerEntry>, SourceError>;
+
+    /// One page of the current blobs of a container whose names start with `prefix`, with every property that the
+    /// endpoint's listing can give (metadata, tags, tier, MD5). `cursor` is the `next` of the page before.
+    async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError>;
+
+    /// The bytes `range` of a blob, exactly as long as asked for, provided that its ETag is still `entry.etag`;
+    /// otherwise [`SourceErrorKind::Changed`]. The engine asks for at most 8 MiB at once and never for an empty range.
+    async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError>;
+
+    /// The present state of one blob, or `None` if it is gone. Used when a blob changed between listing and reading.
+    async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError>;
+}
+
+/// Why a source could not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// Container or blob is not there.
+    NotFound,
+    /// The blob is no longer the one that was listed.
+    Changed,
+    /// The credentials do not allow it.
+    Denied,
+    /// The blob lies in the archive tier and cannot be read.
+    Archived,
+    /// The endpoint refuses the request for good (bad name, unsupported feature, property it cannot hold).
+    Refused,
+    /// Something of that name is there already.
+    Conflict,
+    /// The endpoint stayed busy or unreachable through all retries.
+    Unavailable,
+    /// The endpoint answered what makes no sense.
+    Protocol,
+}
+
+/// An error of a source or target, naming the thing it happened to.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What kind of failure this is.
+    pub kind: SourceErrorKind,
+    /// What was tried, on which thing, and what came back; no secret.
+    pub message: String,
+}
+
+impl SourceError {
+    /// An error of `kind` with a message that names the thing.
+    pub fn new(kind: SourceErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// Trying the same again later may succeed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, SourceErrorKind::Unavailable | SourceErrorKind::Changed)
+    }
+}

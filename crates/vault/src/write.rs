@@ -1,0 +1,243 @@
+//! Writing chunks: naming, deduplicating, compressing, sealing into packs, and making packs durable before the index names them.
+//!
+//! Memory is bounded by two open packs, [`UPLOADS`] packs on their way to the store, and the index entries of one run.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, RwLock, Semaphore};
+
+use crate::chunk::chunk_id;
+use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::item::ChunkId;
+use crate::key::VaultKeys;
+use crate::pack::{Location, PackBuilder, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES};
+use crate::store::{Put, Store};
+use crate::vault::Vault;
+
+/// Packs that may be on their way to the store at once.
+const UPLOADS: usize = 2;
+/// Entries of one index run.
+const RUN_ENTRIES: usize = 128 << 10;
+/// Hashing and compressing below this size is done in place; above, on a thread of its own.
+const INLINE_BYTES: usize = 32 << 10;
+
+/// What a [`ChunkWriter`] has added to the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteCounts {
+    /// Chunks that were not there before.
+    pub new_chunks: u64,
+    /// Their plaintext.
+    pub new_bytes: u64,
+    /// Bytes of packs written.
+    pub stored_bytes: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    plaintext: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+/// One of the two packs that are being filled.
+#[derive(Default)]
+struct Open {
+    builder: Option<PackBuilder>,
+    shared: Shared,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Chunks in open packs or on their way.
+    in_flight: HashSet<ChunkId>,
+    /// Chunks in durable packs that no index run names yet.
+    pending: HashMap<ChunkId, Location>,
+}
+
+/// Writes chunks into a vault.
+pub struct ChunkWriter {
+    store: Arc<dyn Store>,
+    keys: Arc<VaultKeys>,
+    index: Arc<Index>,
+    content: Mutex<Open>,
+    metadata: Mutex<Open>,
+    known: std::sync::Mutex<Known>,
+    /// Held for reading by every put and for writing by a flush, which so waits until no put is half done.
+    puts: RwLock<()>,
+    uploads: Semaphore,
+    cpu: Semaphore,
+    new_chunks: AtomicU64,
+    new_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+}
+
+impl ChunkWriter {
+    /// A writer into `vault`.
+    pub fn new(vault: &Vault) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            store: vault.store.clone(),
+            keys: vault.keys.clone(),
+            index: vault.index.clone(),
+            content: Mutex::default(),
+            metadata: Mutex::default(),
+            known: std::sync::Mutex::default(),
+            puts: RwLock::default(),
+            uploads: Semaphore::new(UPLOADS),
+            cpu: Semaphore::new(cores),
+            new_chunks: AtomicU64::new(0),
+            new_bytes: AtomicU64::new(0),
+            stored_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// What was added so far.
+    pub fn counts(&self) -> WriteCounts {
+        WriteCounts {
+            new_chunks: self.new_chunks.load(Ordering::Relaxed),
+            new_bytes: self.new_bytes.load(Ordering::Relaxed),
+            stored_bytes: self.stored_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stores a chunk unless the vault has it, and returns its name. It is durable after the next [`Self::flush`].
+    ///
+    /// Small content chunks are looked up among those of this writer only, so that none costs a read of the store.
+    pub async fn put(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
+        let _guard = self.puts.read().await;
+        let id = self.name(&chunk).await?;
+        let is_looked_up = kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES;
+        if self.is_known(id) || (is_looked_up && self.index.find(id).await?.is_some()) {
+            return Ok(id);
+        }
+        if !self.lock_known().in_flight.insert(id) {
+            return Ok(id);
+        }
+        self.new_chunks.fetch_add(1, Ordering::Relaxed);
+        self.new_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        let length = u32::try_from(chunk.len()).map_err(|_| Error::Internal("a chunk is beyond 4 GiB".into()))?;
+        if chunk.len() >= SMALL_CHUNK_BYTES {
+            let frame = self.prepare(chunk, vec![(id, length)]).await?;
+            self.add(kind, frame).await?;
+            return Ok(id);
+        }
+        let full = {
+            let mut open = self.open(kind).lock().await;
+            open.shared.plaintext.extend_from_slice(&chunk);
+            open.shared.chunks.push((id, length));
+            (open.shared.plaintext.len() >= SHARED_FRAME_BYTES).then(|| std::mem::take(&mut open.shared))
+        };
+        if let Some(shared) = full {
+            let frame = self.prepare(Bytes::from(shared.plaintext), shared.chunks).await?;
+            self.add(kind, frame).await?;
+        }
+        Ok(id)
+    }
+
+    /// Makes durable and indexed whatever was put before this call.
+    pub async fn flush(&self) -> Result<()> {
+        let _guard = self.puts.write().await;
+        for kind in [PackKind::Content, PackKind::Metadata] {
+            let shared = std::mem::take(&mut self.open(kind).lock().await.shared);
+            if !shared.chunks.is_empty() {
+                let frame = self.prepare(Bytes::from(shared.plaintext), shared.chunks).await?;
+                self.add(kind, frame).await?;
+            }
+            let builder = self.open(kind).lock().await.builder.take();
+            if let Some(builder) = builder {
+                self.upload(builder).await?;
+            }
+        }
+        self.write_run(0).await
+    }
+
+    fn open(&self, kind: PackKind) -> &Mutex<Open> {
+        match kind {
+            PackKind::Content => &self.content,
+            PackKind::Metadata => &self.metadata,
+        }
+    }
+
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn is_known(&self, id: ChunkId) -> bool {
+        let known = self.lock_known();
+        known.in_flight.contains(&id) || known.pending.contains_key(&id)
+    }
+
+    async fn name(&self, chunk: &Bytes) -> Result<ChunkId> {
+        if chunk.len() <= INLINE_BYTES {
+            return Ok(chunk_id(&self.keys.id_key, chunk));
+        }
+        let (keys, chunk) = (self.keys.clone(), chunk.clone());
+        self.on_cpu(move || Ok(chunk_id(&keys.id_key, &chunk))).await
+    }
+
+    async fn prepare(&self, plaintext: Bytes, chunks: Vec<(ChunkId, u32)>) -> Result<PreparedFrame> {
+        if plaintext.len() <= INLINE_BYTES {
+            return PreparedFrame::new(&plaintext, chunks);
+        }
+        self.on_cpu(move || PreparedFrame::new(&plaintext, chunks)).await
+    }
+
+    async fn on_cpu<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let _permit = self.cpu.acquire().await.map_err(|_| Error::Internal("the writer is closed".into()))?;
+        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(format!("a worker thread died: {e}")))?
+    }
+
+    async fn add(&self, kind: PackKind, frame: PreparedFrame) -> Result<()> {
+        let full = {
+            let mut open = self.open(kind).lock().await;
+            let builder = match &mut open.builder {
+                Some(builder) => builder,
+                empty => empty.insert(PackBuilder::new(&self.keys, kind)?),
+            };
+            builder.add(frame)?;
+            if builder.is_full() { open.builder.take() } else { None }
+        };
+        if let Some(builder) = full {
+            self.upload(builder).await?;
+            self.write_run(RUN_ENTRIES).await?;
+        }
+        Ok(())
+    }
+
+    async fn upload(&self, builder: PackBuilder) -> Result<()> {
+        let _permit = self.uploads.acquire().await.map_err(|_| Error::Internal("the writer is closed".into()))?;
+        let (id, file, frames) = builder.finish()?;
+        let stored_bytes = file.len() as u64;
+        if self.store.put_if_absent(&id.file_name(), file).await? == Put::Exists {
+            return Err(Error::Internal(format!("{} was there already although its name is random", id.file_name())));
+        }
+        self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
+        let mut known = self.lock_known();
+        for (chunk, location) in frames.iter().flat_map(|frame| frame.locations(id)) {
+            known.in_flight.remove(&chunk);
+            known.pending.insert(chunk, location);
+        }
+        Ok(())
+    }
+
+    /// Writes an index run once more than `at_most` entries wait for one.
+    async fn write_run(&self, at_most: usize) -> Result<()> {
+        let entries: Vec<_> = {
+            let known = self.lock_known();
+            if known.pending.len() <= at_most {
+                return Ok(());
+            }
+            known.pending.iter().map(|(id, location)| (*id, *location)).collect()
+        };
+        self.index.add_run(entries.clone()).await?;
+        // Only now may they be forgotten here: a put in between must find them in one of the two places.
+        let mut known = self.lock_known();
+        for (id, _) in &entries {
+            known.pending.remove(id);
+        }
+        Ok(())
+    }
+}
