@@ -388,7 +388,7 @@ class TestSeedVaulted(SeedStory):
             "location": "westUS",
             "subscription": cls.arm.subscription,
             "resourceGroup": "TestBkpVaultRG",
-            "backupVaultRP": "Microsoft.DataProtection",
+            "backupVaultRP": "Microsoft.DataProtection/backupVaults",
             "vaultName": "testBkpVault",
             "policyName": "BlobBackup-Policy",
         }

@@ -587,14 +587,18 @@ mod tests {
     #[test]
     fn front_end_errors_are_bare() {
         let error = ApiError::of(ErrorCode::ResourceGroupNotFound, &[("group", "rg")]);
-        let expected = r#"{"error":{"code":"ResourceGroupNotFound","message":"Resource group 'rg' could not be found."}}"#;
+        let expected =
+            r#"{"error":{"code":"ResourceGroupNotFound","message":"Resource group 'rg' could not be found."}}"#;
         assert_eq!(error.answer_body().to_string(), expected);
     }
 
     #[test]
     fn details_are_listed() {
-        let error = ApiError::of(ErrorCode::InvalidParameter, &[("parameter", "p"), ("reason", "r")])
-            .with_detail("X", "y", Some("z".into()));
+        let error = ApiError::of(ErrorCode::InvalidParameter, &[("parameter", "p"), ("reason", "r")]).with_detail(
+            "X",
+            "y",
+            Some("z".into()),
+        );
         assert_eq!(error.answer_body()["error"]["details"], json!([{ "code": "X", "message": "y", "target": "z" }]));
     }
 

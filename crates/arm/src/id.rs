@@ -420,11 +420,15 @@ mod tests {
 
     use super::{ParsedPath, PathError, ResourceId, fold, fold_location, is_within};
 
-    const VAULT: &str = "/subscriptions/s1/resourceGroups/RG-Blob/providers/Microsoft.DataProtection/backupVaults/testBkpVault";
+    const VAULT: &str =
+        "/subscriptions/s1/resourceGroups/RG-Blob/providers/Microsoft.DataProtection/backupVaults/testBkpVault";
 
     #[test]
     fn keywords_are_canonical_and_names_as_given() {
-        let id = ResourceId::parse("/Subscriptions/s1/resourcegroups/RG-Blob/Providers/microsoft.dataprotection/BACKUPVAULTS/testBkpVault/").unwrap();
+        let id = ResourceId::parse(
+            "/Subscriptions/s1/resourcegroups/RG-Blob/Providers/microsoft.dataprotection/BACKUPVAULTS/testBkpVault/",
+        )
+        .unwrap();
         assert_eq!(id.to_string(), VAULT);
         assert_eq!(id.subscription(), Some("s1"));
         assert_eq!(id.resource_group(), Some("RG-Blob"));
@@ -471,7 +475,11 @@ mod tests {
                 "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a/providers/Microsoft.Authorization/roleAssignments/n",
                 &[],
             ),
-            ("/providers/Microsoft.Authorization/roleAssignments/n", "/providers/Microsoft.Authorization/roleAssignments/n", &[]),
+            (
+                "/providers/Microsoft.Authorization/roleAssignments/n",
+                "/providers/Microsoft.Authorization/roleAssignments/n",
+                &[],
+            ),
             ("//metadata/endpoints", "/", &["metadata", "endpoints"]),
             ("/tenant/oauth2/v2.0/token", "/", &["tenant", "oauth2", "v2.0", "token"]),
         ];
@@ -516,7 +524,13 @@ mod tests {
         let scopes: Vec<String> = id.scopes().iter().map(ToString::to_string).collect();
         assert_eq!(
             scopes,
-            [&format!("{VAULT}/backupInstances/i"), VAULT, "/subscriptions/s1/resourceGroups/RG-Blob", "/subscriptions/s1", "/"]
+            [
+                &format!("{VAULT}/backupInstances/i"),
+                VAULT,
+                "/subscriptions/s1/resourceGroups/RG-Blob",
+                "/subscriptions/s1",
+                "/"
+            ]
         );
         assert_eq!(id.scope().to_string(), "/subscriptions/s1/resourceGroups/RG-Blob");
         assert!(ResourceId::parse(VAULT).unwrap().contains(&id));
@@ -534,7 +548,9 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_refused() {
-        for text in ["", "storageAccounts/a", "/subscriptions", "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage"] {
+        for text in
+            ["", "storageAccounts/a", "/subscriptions", "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage"]
+        {
             assert!(ResourceId::parse(text).is_err(), "{text}");
         }
     }

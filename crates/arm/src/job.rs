@@ -149,6 +149,8 @@ impl JobView<'_> {
                 "dataSourceSetName": self.datasource.name,
                 "dataSourceName": self.datasource.name,
                 "sourceDataStoreName": self.store,
+                "sourceDataStoreType": self.store,
+                "isCrossRegionRestore": false,
                 "destinationDataStoreName": null,
                 "progressEnabled": false,
                 "etag": format!("W/\"datetime'{changed}'\""),

@@ -173,13 +173,13 @@ impl RangeRequest {
             text => parse_instant(text).map(Some).map_err(|error| wrong(&error.to_string())),
         };
         let (start, end) = (instant(&body.start_time)?, instant(&body.end_time)?);
-        if let (Some(from), Some(until)) = (start, end) {
-            if until < from {
-                return Err(ApiError::of(
-                    ErrorCode::UserErrorInvalidRestorableTimeRange,
-                    &[("start", &body.start_time), ("end", &body.end_time)],
-                ));
-            }
+        if let (Some(from), Some(until)) = (start, end)
+            && until < from
+        {
+            return Err(ApiError::of(
+                ErrorCode::UserErrorInvalidRestorableTimeRange,
+                &[("start", &body.start_time), ("end", &body.end_time)],
+            ));
         }
         Ok(Self { store: body.source_data_store_type, start, end })
     }

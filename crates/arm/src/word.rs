@@ -91,10 +91,10 @@ fn tidy(value: &mut Value) {
         }
         Value::Object(members) => {
             members.retain(|_, value| !value.is_null());
-            if let Some(Value::String(word)) = members.get_mut("objectType") {
-                if let Some(known) = envelope::one_of(word, OBJECT_TYPES) {
-                    known.clone_into(word);
-                }
+            if let Some(Value::String(word)) = members.get_mut("objectType")
+                && let Some(known) = envelope::one_of(word, OBJECT_TYPES)
+            {
+                known.clone_into(word);
             }
             members.values_mut().for_each(tidy);
         }

@@ -12,6 +12,7 @@ use reqwest::{Certificate, Method, StatusCode};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::output;
 use crate::progress::ProgressView;
 
 /// Versions of the API that the command speaks.
@@ -42,6 +43,8 @@ pub(crate) struct ApiFailure {
     pub(crate) code: String,
     /// What happened.
     pub(crate) message: String,
+    /// What lies behind it, where the service tells.
+    pub(crate) detail: Option<String>,
     /// What to do about it.
     pub(crate) actions: Vec<String>,
 }
@@ -53,14 +56,13 @@ impl ApiFailure {
         let info = error.pointer("/additionalInfo/0/info").unwrap_or(error);
         let actions = info.get("recommendedAction").and_then(Value::as_array);
         let detail = info.pointer("/innerError/additionalInfo/DetailedNonLocalisedMessage").and_then(text);
-        let mut message = error.get("message").and_then(text).unwrap_or_else(|| "no reason was given".to_owned());
-        if let Some(detail) = detail.filter(|detail| !message.contains(detail.as_str())) {
-            message = format!("{message} ({detail})");
-        }
+        let message = error.get("message").and_then(text).unwrap_or_else(|| "no reason was given".to_owned());
+        let detail = detail.filter(|detail| !message.contains(detail.as_str()));
         Self {
             status,
             code: error.get("code").and_then(text).unwrap_or_else(|| "Unknown".to_owned()),
             message,
+            detail,
             actions: actions.into_iter().flatten().filter_map(text).collect(),
         }
     }
@@ -74,6 +76,9 @@ impl ApiFailure {
 impl fmt::Display for ApiFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)?;
+        if let Some(detail) = &self.detail {
+            write!(f, "\n  {detail}")?;
+        }
         for action in &self.actions {
             write!(f, "\n  what to do: {action}")?;
         }
@@ -148,7 +153,8 @@ fn service_of_environment() -> anyhow::Result<Option<ClientEnv>> {
     let find = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let Some(endpoint) = find("BLOBKEEP_ENDPOINT") else { return Ok(None) };
     let need = |name: &str| {
-        find(name).ok_or_else(|| anyhow!("BLOBKEEP_ENDPOINT is set but {name} is not: set all that `blobkeep env` prints"))
+        find(name)
+            .ok_or_else(|| anyhow!("BLOBKEEP_ENDPOINT is set but {name} is not: set all that `blobkeep env` prints"))
     };
     let endpoint = endpoint.trim_end_matches('/').to_owned();
     let ca_file = PathBuf::from(need("BLOBKEEP_CA_FILE")?);
@@ -254,7 +260,8 @@ impl Client {
                 }
                 Err(error) => {
                     let advice = "is it running (`blobkeep serve`)?";
-                    return Err(error).with_context(|| format!("the service at {} does not answer: {advice}", self.env.endpoint));
+                    return Err(error)
+                        .with_context(|| format!("the service at {} does not answer: {advice}", self.env.endpoint));
                 }
             };
             let is_busy = matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
@@ -289,9 +296,9 @@ impl Client {
         let answer = self.execute(request.build().with_context(|| format!("{url} is no address"))?).await?;
         if answer.status.is_client_error() || answer.status.is_server_error() {
             let status = answer.status.as_u16();
-            let error = answer.body.get("error").cloned().unwrap_or_else(|| {
-                serde_json::json!({"code": format!("HTTP {status}"), "message": format!("{path} was answered so")})
-            });
+            let error = answer.body.get("error").cloned().unwrap_or_else(
+                || serde_json::json!({"code": format!("HTTP {status}"), "message": format!("{path} was answered so")}),
+            );
             return Err(ApiFailure::from_error(&error, Some(status)).into());
         }
         Ok(answer)
@@ -390,11 +397,20 @@ impl Client {
 /// How far a job has come, as far as it tells.
 fn describe_job(job: &Value) -> String {
     let status = job.pointer("/properties/status").and_then(Value::as_str).unwrap_or("InProgress");
-    let moved = job.pointer("/properties/extendedInfo/dataTransferredInBytes").and_then(Value::as_u64);
-    match moved {
-        Some(bytes) => format!("{status}, {} moved", crate::output::bytes(bytes)),
-        None => status.to_owned(),
-    }
+    let number = |name: &str| {
+        let value = job.pointer(&format!("/properties/extendedInfo/additionalDetails/{name}"))?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    };
+    let Some(blobs) = number("ProgressBlobs") else { return status.to_owned() };
+    let of =
+        |name: &str, show: fn(u64) -> String| number(name).map(|all| format!(" of {}", show(all))).unwrap_or_default();
+    format!(
+        "{status}: {}{} blobs, {}{}",
+        output::count(blobs),
+        of("ProgressBlobsInAll", output::count),
+        output::bytes(number("ProgressBytes").unwrap_or_default()),
+        of("ProgressBytesInAll", output::bytes)
+    )
 }
 
 async fn read(response: reqwest::Response) -> anyhow::Result<Answer> {

@@ -4,12 +4,25 @@
 //! Nothing here knows how a backup or a request works: `offline` speaks to the engine, `serve` to the service's library, and every
 //! other command to a running service over HTTPS (`client`). Results go to standard output, everything else to standard error.
 
+mod client;
 mod clock;
+mod emulator;
+mod env;
+mod instance;
+mod job;
 mod offline;
 mod output;
 mod place;
+mod policy;
 mod progress;
+mod quickstart;
+mod recovery_point;
+mod restore;
+mod scope;
 mod secret;
+mod serve;
+mod storage_account;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -25,7 +38,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Quickstart(quickstart::QuickstartArgs),
+    Serve(serve::ServeArgs),
+    Env(env::EnvArgs),
+    StorageAccount(storage_account::StorageAccountArgs),
+    Vault(vault::VaultArgs),
+    Policy(policy::PolicyArgs),
+    Instance(instance::InstanceArgs),
+    Job(job::JobArgs),
+    RecoveryPoint(recovery_point::RecoveryPointArgs),
+    Restore(restore::RestoreArgs),
     Offline(offline::OfflineArgs),
+    #[command(hide = true)]
+    Emulator(emulator::EmulatorArgs),
 }
 
 /// How a command ended, other than by an error.
@@ -67,16 +92,32 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
         Err(error) => {
-            output::error(&format!("{error:#}"));
+            output::error(&output::chain(&error));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
 }
 
 async fn run(command: Command) -> anyhow::Result<Outcome> {
-    output::start_log("warn");
+    output::start_log(match command {
+        Command::Serve(_) | Command::Emulator(_) => "info",
+        // A refused validation is part of the story there, not a warning.
+        Command::Quickstart(_) => "error",
+        _ => "warn",
+    });
     match command {
+        Command::Quickstart(args) => quickstart::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Env(args) => env::run(&args),
+        Command::StorageAccount(args) => storage_account::run(args).await,
+        Command::Vault(args) => vault::run(args).await,
+        Command::Policy(args) => policy::run(args).await,
+        Command::Instance(args) => instance::run(args).await,
+        Command::Job(args) => job::run(args).await,
+        Command::RecoveryPoint(args) => recovery_point::run(args).await,
+        Command::Restore(args) => restore::run(args).await,
         Command::Offline(args) => offline::run(args).await,
+        Command::Emulator(args) => emulator::run(args).await,
     }
 }
 

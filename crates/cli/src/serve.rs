@@ -94,14 +94,17 @@ fn check_database(given: Option<&str>, data_dir: &std::path::Path) -> Result<(),
         let text = "--database: PostgreSQL is not supported yet: leave the flag out to use SQLite in the data folder";
         return Err(UsageError(text.to_owned()));
     }
-    let path = ["sqlite://", "sqlite:", "file://"].iter().find_map(|scheme| given.strip_prefix(scheme)).unwrap_or(given);
+    let path =
+        ["sqlite://", "sqlite:", "file://"].iter().find_map(|scheme| given.strip_prefix(scheme)).unwrap_or(given);
     let own = data_dir.join(DATABASE);
     let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if matches!(path, "sqlite" | "") || absolute(path.as_ref()) == absolute(&own) {
         return Ok(());
     }
     let own = own.display();
-    Err(UsageError(format!("--database {path}: the SQLite database lies in the data folder ({own}): leave the flag out, or give another --data-dir")))
+    Err(UsageError(format!(
+        "--database {path}: the SQLite database lies in the data folder ({own}): leave the flag out, or give another --data-dir"
+    )))
 }
 
 #[cfg(test)]

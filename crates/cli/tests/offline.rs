@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use blobkeep_emulator::{Emulator, EmulatorOptions, SeedBlob};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -94,6 +95,14 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Equal names and bytes, told without printing contents.
+fn assert_same_files(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    let differing: Vec<_> =
+        expected.iter().filter(|(name, bytes)| found[*name] != **bytes).map(|(name, _)| name).collect();
+    assert!(differing.is_empty(), "differing: {differing:?}");
+}
+
 fn noise(length: usize) -> Vec<u8> {
     let mut content = vec![0; length];
     blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut content);
@@ -134,7 +143,7 @@ fn what_was_backed_up_is_listed_and_comes_back() {
     assert!(points[0]["created"].as_str().unwrap().ends_with('Z'));
     assert!(points[0]["newStoredBytes"].as_u64().unwrap() > 9 << 20);
     world.done(&["restore", "--target", &world.text("restored")]);
-    assert_eq!(files(&world.at("restored")), world.source());
+    assert_same_files(&files(&world.at("restored")), &world.source());
     assert!(world.done(&["list"]).contains(report["id"].as_str().unwrap()));
     assert!(world.done(&["verify"]).contains("everything is as it was written"));
     world.done(&["verify", "--structure"]);
@@ -169,10 +178,10 @@ fn an_unchanged_source_is_not_read_again_and_an_older_point_stays_as_it_was() {
     assert_eq!(third["readBlobs"], 1);
     assert_eq!(world.points()[0]["id"], third["id"], "newest first");
     world.done(&["restore", "--target", &world.text("new")]);
-    assert_eq!(files(&world.at("new")), world.source());
+    assert_same_files(&files(&world.at("new")), &world.source());
     let beginning = &first["id"].as_str().unwrap()[..12];
     world.done(&["restore", "--target", &world.text("old"), "--point", beginning]);
-    assert_eq!(files(&world.at("old")), before);
+    assert_same_files(&files(&world.at("old")), &before);
 }
 
 #[test]
@@ -187,7 +196,7 @@ fn sources_share_a_vault_and_latest_is_the_newest_of_all() {
     assert_ne!(points[0]["instance"], points[1]["instance"]);
     assert!(points.iter().all(|point| point["instance"].as_str().unwrap().starts_with("offline-")));
     world.done(&["restore", "--target", &world.text("restored")]);
-    assert_eq!(files(&world.at("restored")), files(&world.at("letters")));
+    assert_same_files(&files(&world.at("restored")), &files(&world.at("letters")));
 }
 
 #[test]
@@ -201,11 +210,11 @@ fn a_restore_takes_what_was_chosen() {
         .into_iter()
         .filter(|(name, _)| name.starts_with("part-1/") || name.starts_with("empty"))
         .collect();
-    assert_eq!(files(&world.at("chosen")), expected);
+    assert_same_files(&files(&world.at("chosen")), &expected);
     let other = world.text("other");
     assert!(world.fails(&["restore", "--target", &other, "--container", "nothing-such"], 1).contains("nothing-such"));
     world.done(&["restore", "--target", &other, "--container", "documents", "--rename", "documents=papers"]);
-    assert_eq!(files(&world.at("other")), world.source());
+    assert_same_files(&files(&world.at("other")), &world.source());
     let stray = world.fails(&["restore", "--target", &other, "--rename", "stray=papers", "--on-conflict", "skip"], 1);
     assert!(stray.contains("stray") && stray.contains("documents"), "{stray}");
 }
@@ -222,7 +231,7 @@ fn what_is_in_the_target_is_kept_unless_asked() {
     world.done(&["restore", "--target", &target, "--on-conflict", "skip"]);
     assert_eq!(std::fs::read(world.at("restored/empty.txt")).unwrap(), b"mine");
     world.done(&["restore", "--target", &target, "--on-conflict", "overwrite"]);
-    assert_eq!(files(&world.at("restored")), world.source());
+    assert_same_files(&files(&world.at("restored")), &world.source());
 }
 
 #[test]
@@ -314,4 +323,127 @@ fn a_secret_on_the_command_line_is_taken_with_a_warning_and_not_repeated() {
     std::fs::write(world.at("vault.key"), "no key").unwrap();
     let said = world.fails(&["backup", "--source", url], 1);
     assert!(said.contains("warning: --source") && !said.contains("hidden"), "{said}");
+}
+
+/// An emulator with two accounts, on a runtime of its own.
+struct Cloud {
+    runtime: tokio::runtime::Runtime,
+    emulator: Option<Emulator>,
+}
+
+impl Cloud {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let options = EmulatorOptions::with_accounts(&["source", "target"]);
+        let emulator = runtime.block_on(Emulator::start(([127, 0, 0, 1], 0).into(), options)).unwrap();
+        for number in 0..30_u8 {
+            let blob = SeedBlob {
+                metadata: [("number".to_owned(), number.to_string())].into(),
+                tags: [("project".to_owned(), "a/b c".to_owned())].into(),
+                content_type: Some("text/plain".to_owned()),
+                ..SeedBlob::new(vec![number; 3_000])
+            };
+            let container = ["one", "two", "three"][usize::from(number) % 3];
+            emulator.put_blob("source", container, &format!("part {}/{number} #ü", number % 2), blob).unwrap();
+        }
+        Self { runtime, emulator: Some(emulator) }
+    }
+
+    fn emulator(&self) -> &Emulator {
+        self.emulator.as_ref().unwrap()
+    }
+
+    fn url(&self, account: &str, container: &str) -> String {
+        let emulator = self.emulator();
+        let sas = emulator.container_sas(account, container, "racwdlt");
+        format!("{}/{container}?{sas}", emulator.account_url(account))
+    }
+
+    /// Blobs of a container as they are held, without what belongs to the account.
+    fn blobs(&self, account: &str, container: &str) -> BTreeMap<String, SeedBlob> {
+        let emulator = self.emulator();
+        let get = |name: String| {
+            let mut blob = emulator.get_blob(account, container, &name).unwrap().blob;
+            (blob.created_us, blob.modified_us) = (None, None);
+            (name, blob)
+        };
+        emulator.blob_names(account, container).into_iter().map(get).collect()
+    }
+
+    /// A container of the source and one of the target hold the same; told without printing contents.
+    fn assert_same(&self, source: &str, target: &str) {
+        let (source, target) = (self.blobs("source", source), self.blobs("target", target));
+        assert_eq!(source.keys().collect::<Vec<_>>(), target.keys().collect::<Vec<_>>());
+        let differing: Vec<_> =
+            source.iter().filter(|(name, blob)| target[*name] != **blob).map(|(name, _)| name).collect();
+        assert!(differing.is_empty(), "differing: {differing:?}");
+    }
+
+    fn run(&self, world: &World, account: &str, arguments: &[&str]) {
+        let output = blobkeep()
+            .args(["offline", arguments[0], "--store", &world.text("vault"), "--key-file", &world.text("vault.key")])
+            .args(&arguments[1..])
+            .env("BLOBKEEP_CONNECTION_STRING", self.emulator().connection_string(account))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        if let Some(emulator) = self.emulator.take() {
+            self.runtime.block_on(emulator.stop());
+        }
+    }
+}
+
+#[test]
+fn an_account_of_the_environment_comes_back_by_container_and_under_another_name() {
+    let (world, cloud) = (World::with_vault(), Cloud::new());
+    cloud.run(&world, "source", &["backup"]);
+    cloud.run(&world, "target", &["restore", "--container", "one", "--container", "two", "--rename", "two=second"]);
+    assert_eq!(cloud.emulator().container_names("target"), ["one", "second"]);
+    cloud.assert_same("one", "one");
+    cloud.assert_same("two", "second");
+    cloud.run(&world, "target", &["restore", "--prefix", "part 1/", "--container", "three"]);
+    assert!(cloud.blobs("target", "three").keys().all(|name| name.starts_with("part 1/")));
+    assert!(!cloud.blobs("target", "three").is_empty());
+}
+
+#[test]
+fn a_container_is_source_and_target_by_its_address() {
+    let (world, cloud) = (World::with_vault(), Cloud::new());
+    world.done(&["backup", "--source", &cloud.url("source", "one")]);
+    cloud.emulator().create_container("target", "copy").unwrap();
+    let listed = world.done(&["list", "--output", "json"]);
+    assert!(!listed.contains("sig="), "no signature is kept: {listed}");
+    world.done(&["restore", "--target", &cloud.url("target", "copy")]);
+    cloud.assert_same("one", "copy");
+    world.done(&["restore", "--target", &world.text("folder")]);
+    assert_eq!(files(&world.at("folder")).len(), 10);
+}
+
+#[test]
+fn a_vault_lies_in_a_container_or_in_a_folder_of_one() {
+    let (world, cloud) = (World::new(), Cloud::new());
+    cloud.emulator().create_container("target", "vaults").unwrap();
+    let url = cloud.url("target", "vaults").replace("/vaults?", "/vaults/team/a?");
+    let run = |arguments: &[&str]| {
+        let output = blobkeep()
+            .args(["offline", arguments[0], "--store", "env:STORE", "--key-file", &world.text("vault.key")])
+            .args(&arguments[1..])
+            .env("STORE", &url)
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+        assert!(!said.contains("warning"), "a secret by reference needs no warning: {said}");
+    };
+    run(&["init"]);
+    run(&["backup", "--source", &world.text("documents")]);
+    run(&["verify"]);
+    run(&["restore", "--target", &world.text("restored")]);
+    assert_same_files(&files(&world.at("restored")), &world.source());
+    assert!(cloud.emulator().blob_names("target", "vaults").iter().all(|name| name.starts_with("team/a/")));
 }

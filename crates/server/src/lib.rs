@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::handler::Handler as _;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::task::JoinHandle;
@@ -272,7 +273,7 @@ pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> 
     let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
         .map_err(|error| ServeError::Listen { address, error })?
         .handle(handle.clone());
-    let service = api::front::service(app.clone());
+    let service = api::front::answer.with_state(app.clone()).into_make_service();
     let server = tokio::spawn(server.serve(service));
     let background = jobs::Background::start(&app);
     Ok(Running { app, address, handle, server, background })

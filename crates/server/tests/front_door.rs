@@ -1,4 +1,5 @@
 //! What every request meets before a handler: TLS, paths, versions, tokens, rights, bodies, headers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Subscriptions, resource groups, providers and storage accounts as clients meet them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
 mod common;
 

@@ -23,7 +23,7 @@ pub enum OnConflict {
 /// What became of one blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
-    /// It is there, durably, its bytes confirmed by the target's checksum. `lost` names the properties that the target
+    /// It is there, its bytes confirmed by the target's checksum, durable at the latest after [`Target::flush`]. `lost` names the properties that the target
     /// cannot hold, in words for the report.
     Written {
         /// Properties that could not be put back.
@@ -55,7 +55,7 @@ pub trait Target: Send + Sync {
     }
 
     /// The name of the one container that this target is, if it is only one (a folder, say). A restore to it puts one container there,
-    /// whatever that was called, and its existence is no conflict.
+    /// whatever that was called. While it is empty, [`Target::container`] says that it is not there.
     fn only_container(&self) -> Option<String> {
         None
     }
@@ -74,6 +74,11 @@ pub trait Target: Send + Sync {
     /// Removes the current blob of that name, provided that its ETag is still `entry.etag`; `false` if it was gone. Used only by
     /// restores in place, for blobs that were made after the restored instant.
     async fn delete(&self, entry: &BlobEntry) -> Result<bool, SourceError>;
+
+    /// Makes durable whatever was written before this call, where a write alone does not promise that (folders).
+    async fn flush(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
 
     /// Starts a larger blob. `Ok(Err(reason))` if the conflict rule says to skip it.
     async fn begin(

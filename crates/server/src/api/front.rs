@@ -6,11 +6,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::IntoMakeService;
 use blobkeep_arm::{ApiError, ErrorCode, ParsedPath};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -30,11 +28,6 @@ use crate::identity::TokenError;
 /// Largest body that is read.
 pub const BODY_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
-/// The service that a server runs.
-pub fn service(app: Arc<App>) -> IntoMakeService<Router> {
-    Router::new().fallback(answer).with_state(app).into_make_service()
-}
-
 /// What is known of a request before it is understood.
 struct Arrival {
     method: Method,
@@ -46,7 +39,9 @@ struct Arrival {
     now: i64,
 }
 
-async fn answer(State(app): State<Arc<App>>, incoming: axum::extract::Request) -> Response {
+/// Answers any request: the handler that a server runs. It stands alone, because a router would add headers of its own to answers without
+/// a body.
+pub(crate) async fn answer(State(app): State<Arc<App>>, incoming: axum::extract::Request) -> Response {
     let (head, body) = incoming.into_parts();
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| head.uri.authority().map(http::uri::Authority::as_str));

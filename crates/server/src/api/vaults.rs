@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blobkeep_arm::id::fold_location;
-use blobkeep_arm::vault::{IdentityType, VaultRequest, VaultView, check_name};
+use blobkeep_arm::vault::{IdentityType, VaultProperties, VaultRequest, VaultView, check_name};
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Value, json};
@@ -183,10 +183,20 @@ async fn new_vault(conn: &mut Conn, request: &Request, id: &ResourceId, wanted: 
     })
 }
 
-/// A PUT replaces settings and tags; it cannot move the vault.
+/// A PUT replaces settings and tags; it cannot move the vault. What guards the data (security and features) stays where the request is
+/// silent, so that a script that is run again neither weakens a vault nor fails on one that was locked since.
 fn replaced(mut vault: Vault, wanted: &VaultRequest) -> ApiResult<Vault> {
     check_location(&vault, wanted)?;
-    let properties = wanted.properties.clone().with_defaults();
+    let guards = VaultProperties {
+        security_settings: wanted.properties.security_settings.clone(),
+        feature_settings: wanted.properties.feature_settings.clone(),
+        ..VaultProperties::default()
+    };
+    let guarded = vault.properties.merged(&guards)?;
+    let mut properties = wanted.properties.clone();
+    properties.security_settings = guarded.security_settings;
+    properties.feature_settings = guarded.feature_settings;
+    let properties = properties.with_defaults();
     vault.properties.check_change(&properties, &vault.id)?;
     vault.properties = properties;
     vault.tags = wanted.tags.clone().unwrap_or_default();

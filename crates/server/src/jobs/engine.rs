@@ -11,11 +11,14 @@ use blobkeep_vault::store::object::{AzureContainer, CloudStore};
 use blobkeep_vault::{Clock, Error, ErrorKind, MasterKey, Result, Store, StoreError, StoreErrorKind, Timestamp, Vault};
 use tokio::sync::Mutex;
 
+use super::fault::{Fault, internal, of_engine};
 use crate::App;
 use crate::config::Config;
 
 /// Where vaults lie in the data folder by default.
 const FOLDER: &str = "vaults";
+/// Vaults kept open, each with its cache of index blocks, while nobody uses them.
+const OPEN_AT_MOST: usize = 8;
 
 /// The open vaults.
 #[derive(Default)]
@@ -44,6 +47,17 @@ impl Vaults {
         self.open(app, vault_uuid, true).await
     }
 
+    /// Like [`Self::find_or_make`], in the words of a job.
+    pub(super) async fn for_job(&self, app: &App, vault_uuid: &str) -> Result<Arc<Vault>, Fault> {
+        self.find_or_make(app, vault_uuid).await.map_err(|e: Error| {
+            tracing::error!(vault = vault_uuid, error = %e, "the vault cannot be opened");
+            match of_engine(&e, "") {
+                Fault::Final(_) => Fault::Final(Box::new(internal(&e.to_string()))),
+                other => other,
+            }
+        })
+    }
+
     async fn open(&self, app: &App, vault_uuid: &str, make: bool) -> Result<Arc<Vault>> {
         let mut open = self.open.lock().await;
         if let Some(vault) = open.get(vault_uuid) {
@@ -59,6 +73,10 @@ impl Vaults {
             opened => opened?,
         };
         let vault = Arc::new(vault);
+        if open.len() >= OPEN_AT_MOST {
+            // Those that no job uses are opened again when they are needed.
+            open.retain(|_, vault| Arc::strong_count(vault) > 1);
+        }
         open.insert(vault_uuid.to_owned(), vault.clone());
         Ok(vault)
     }
@@ -113,21 +131,5 @@ pub(super) struct EngineClock<'a>(pub(super) &'a App);
 impl Clock for EngineClock<'_> {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.now())
-    }
-}
-
-/// A missing vault is no damage here: it was never made.
-impl Vaults {
-    /// Like [`Self::find_or_make`], in the words of a job.
-    pub(super) async fn for_job(&self, app: &App, vault_uuid: &str) -> Result<Arc<Vault>, super::fault::Fault> {
-        self.find_or_make(app, vault_uuid).await.map_err(|e: Error| {
-            tracing::error!(vault = vault_uuid, error = %e, "the vault cannot be opened");
-            match super::fault::of_engine(&e, "") {
-                super::fault::Fault::Final(_) => {
-                    super::fault::Fault::Final(Box::new(super::fault::internal(&e.to_string())))
-                }
-                other => other,
-            }
-        })
     }
 }

@@ -1,7 +1,7 @@
 //! A real service on a free port of loopback, and a client that trusts its authority and nothing else.
 //!
 //! Shared by the tests of this folder; holds no test itself.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its own part")]
 
 use std::path::Path;
 use std::sync::Once;

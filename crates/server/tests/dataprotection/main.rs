@@ -1,5 +1,7 @@
 //! The Microsoft.DataProtection operations on a running service: who may call them, what they answer, and what they queue.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
 mod service;
 
 use blobkeep_arm::{ApiError, ErrorCode};
@@ -40,7 +42,7 @@ async fn no_operation_answers_without_a_token_or_without_rights() {
         assert_eq!((answer.status, answer.code().as_str()), (401, "AuthenticationFailed"), "{operation}");
         let answer = service.send(&stranger, method, &path, None).await;
         match access {
-            Access::Public => panic!("{operation} is public"),
+            Access::Public | Access::Unversioned => panic!("{operation} is public"),
             Access::Action(_) => {
                 assert_eq!((answer.status, answer.code().as_str()), (403, "AuthorizationFailed"), "{operation}")
             }
@@ -120,6 +122,9 @@ async fn a_vault_is_made_tracked_read_changed_and_removed() {
         .patch(&service.vault(), json!({"properties": {"securitySettings": {"softDeleteSettings": {"state": "On"}}}}))
         .await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "UserErrorDisableSoftDeleteNotAllowed"));
+    let silent = service.put(&service.vault(), json!({"location": "westus", "properties": {}})).await;
+    let state = &silent.json()["properties"]["securitySettings"]["softDeleteSettings"]["state"];
+    assert_eq!((silent.status, state), (201, &json!("AlwaysOn")), "a PUT that is silent about guards leaves them");
     let answer = service.put(&service.vault(), json!({"location": "eastus", "properties": {}})).await;
     assert_eq!((answer.status, answer.code().as_str()), (409, "InvalidResourceLocation"));
 
@@ -558,10 +563,12 @@ async fn points_are_listed_newest_first_and_filtered() {
     assert_eq!(one["properties"]["recoveryPointTime"], "2025-03-02T00:00:00.0000000Z");
     assert_eq!(one["properties"]["recoveryPointDataStoresDetails"][0]["state"], "COMMITTED");
     assert_eq!(service.get(&format!("{id}/recoveryPoints/none")).await.code(), "ResourceNotFound");
+    service.sql("UPDATE recovery_points SET created_at = unixepoch() * 1000000 WHERE store = 'OperationalStore'").await;
     let ranges = service
         .post(&format!("{id}/findRestorableTimeRanges"), json!({"sourceDataStoreType": "OperationalStore"}))
         .await;
     assert_eq!(ranges.json()["name"], "msblobbackup-1", "{ranges:?}");
+    assert_eq!(ranges.json()["properties"]["restorableTimeRanges"].as_array().map(Vec::len), Some(1), "{ranges:?}");
 }
 
 #[tokio::test]

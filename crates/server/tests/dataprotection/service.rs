@@ -10,35 +10,35 @@ use sqlx::{ConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 
 /// The api-version of the public how-to.
-pub const VERSION: &str = "2021-01-01";
+pub(crate) const VERSION: &str = "2021-01-01";
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: http::HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
 /// A service with a resource group, two storage accounts and a database connection of the test's own.
-pub struct Service {
-    pub running: Running,
-    pub subscription: String,
-    pub database: SqliteConnection,
+pub(crate) struct Service {
+    pub(crate) running: Running,
+    pub(crate) subscription: String,
+    pub(crate) database: SqliteConnection,
     client: Client,
     token: String,
     tenant: String,
@@ -46,7 +46,7 @@ pub struct Service {
 }
 
 impl Service {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::new(dir.path());
@@ -83,25 +83,25 @@ impl Service {
         service
     }
 
-    pub fn account(&self, name: &str) -> String {
+    pub(crate) fn account(&self, name: &str) -> String {
         format!(
             "/subscriptions/{}/resourceGroups/RG-BlobBackup/providers/Microsoft.Storage/storageAccounts/{name}",
             self.subscription
         )
     }
 
-    pub fn vault(&self) -> String {
+    pub(crate) fn vault(&self) -> String {
         self.vault_named("testBkpVault")
     }
 
-    pub fn vault_named(&self, name: &str) -> String {
+    pub(crate) fn vault_named(&self, name: &str) -> String {
         format!(
             "/subscriptions/{}/resourceGroups/TestBkpVaultRG/providers/Microsoft.DataProtection/backupVaults/{name}",
             self.subscription
         )
     }
 
-    pub async fn token_of(&self, id: &str, secret: &str) -> String {
+    pub(crate) async fn token_of(&self, id: &str, secret: &str) -> String {
         let url = format!("{}/{}/oauth2/v2.0/token", self.running.base_url(), self.tenant);
         let form = format!(
             "grant_type=client_credentials&client_id={id}&client_secret={secret}&scope=https%3A%2F%2Fmanagement.azure.com%2F.default"
@@ -112,14 +112,14 @@ impl Service {
     }
 
     /// A principal without any role; gives its token and object id.
-    pub async fn stranger(&self, name: &str) -> (String, String) {
+    pub(crate) async fn stranger(&self, name: &str) -> (String, String) {
         let made = self.put(&format!("/providers/Blobkeep.Identity/servicePrincipals/{name}"), json!({})).await;
         let properties = &made.json()["properties"];
         let text = |member: &str| properties[member].as_str().unwrap_or_else(|| panic!("{made:?}")).to_owned();
         (self.token_of(&text("appId"), &text("secret")).await, text("objectId"))
     }
 
-    pub async fn assign(&self, role: &str, principal: &str, scope: &str) {
+    pub(crate) async fn assign(&self, role: &str, principal: &str, scope: &str) {
         let name = uuid::Uuid::new_v4();
         let path = format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}");
         let role =
@@ -130,7 +130,7 @@ impl Service {
     }
 
     /// Sends a request with that token, none if it is empty. A path without a query gets the how-to's api-version.
-    pub async fn send(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    pub(crate) async fn send(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let url =
             if path.starts_with("https://") { path.to_owned() } else { format!("{}{path}", self.running.base_url()) };
         let url = match (url.contains("api-version="), url.contains('?')) {
@@ -148,37 +148,37 @@ impl Service {
         read(request.send().await.unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(&self.token, Method::GET, path, None).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
         self.send(&self.token, Method::PUT, path, Some(&body)).await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.send(&self.token, Method::PATCH, path, Some(&body)).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(&self.token, Method::POST, path, Some(&body)).await
     }
 
-    pub async fn post_empty(&self, path: &str) -> Answer {
+    pub(crate) async fn post_empty(&self, path: &str) -> Answer {
         self.send(&self.token, Method::POST, path, None).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(&self.token, Method::DELETE, path, None).await
     }
 
-    pub async fn sql(&mut self, statement: &str) {
+    pub(crate) async fn sql(&mut self, statement: &str) {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         sqlx::query(statement).execute(&mut self.database).await.unwrap();
     }
 
     /// The vault of the how-to, with an identity of its own.
-    pub async fn make_vault(&self, name: &str) -> Answer {
+    pub(crate) async fn make_vault(&self, name: &str) -> Answer {
         let body = json!({"location": "westUS", "identity": {"type": "systemAssigned"}, "properties": {
             "storageSettings": [{"datastoreType": "VaultStore", "type": "LocallyRedundant"}]}});
         let answer = self.put(&self.vault_named(name), body).await;
@@ -187,18 +187,18 @@ impl Service {
     }
 
     /// A policy with both tiers, as the command line client makes it.
-    pub async fn make_policy(&self, vault: &str, name: &str) {
+    pub(crate) async fn make_policy(&self, vault: &str, name: &str) {
         let answer = self.put(&format!("{}/backupPolicies/{name}", self.vault_named(vault)), policy()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn make_vault_and_policy(&self) {
+    pub(crate) async fn make_vault_and_policy(&self) {
         self.make_vault("testBkpVault").await;
         self.make_policy("testBkpVault", "BlobBackup-Policy").await;
     }
 
     /// The how-to's datasource and policy, as they stand in a validation.
-    pub fn instance(&self, vault: &str) -> Value {
+    pub(crate) fn instance(&self, vault: &str) -> Value {
         json!({
             "dataSourceInfo": {
               "datasourceType": "Microsoft.Storage/storageAccounts/blobServices",
@@ -215,7 +215,7 @@ impl Service {
     }
 
     /// The same with vaulted backup of two containers.
-    pub fn vaulted_instance(&self, vault: &str) -> Value {
+    pub(crate) fn vaulted_instance(&self, vault: &str) -> Value {
         let mut instance = self.instance(vault);
         instance["policyInfo"]["policyParameters"] = json!({
             "dataStoreParametersList": [],
@@ -226,7 +226,7 @@ impl Service {
     }
 
     /// Vault, policy and a vaulted instance that is protected; gives the instance's id.
-    pub async fn protect(&mut self) -> String {
+    pub(crate) async fn protect(&mut self) -> String {
         self.make_vault_and_policy().await;
         let id = format!("{}/backupInstances/msblobbackup-1", self.vault());
         let answer = self.put(&id, json!({"properties": self.vaulted_instance("testBkpVault")})).await;
@@ -236,7 +236,7 @@ impl Service {
         id
     }
 
-    pub async fn set_state(&mut self, state: &str) {
+    pub(crate) async fn set_state(&mut self, state: &str) {
         self.sql(&format!(
             "UPDATE backup_instances SET protection_state = '{state}', provisioning_state = 'Succeeded'"
         ))
@@ -244,7 +244,7 @@ impl Service {
     }
 
     /// A point of the only instance, `number` days after 1 March 2025.
-    pub async fn add_point(&mut self, number: i64, store: &str) -> String {
+    pub(crate) async fn add_point(&mut self, number: i64, store: &str) -> String {
         let id = format!("{number:032x}");
         let time = 1_740_787_200_000_000 + number * 86_400_000_000;
         self.sql(&format!(
@@ -258,7 +258,7 @@ impl Service {
 }
 
 /// The command line client's template for blobs.
-pub fn policy() -> Value {
+pub(crate) fn policy() -> Value {
     let retention = |store: &str, duration: &str| {
         json!({"objectType": "AzureRetentionRule", "name": "Default", "isDefault": true, "lifecycles": [{
             "deleteAfter": {"objectType": "AbsoluteDeleteOption", "duration": duration},

@@ -359,6 +359,10 @@ impl Target for AzureAccount {
         self.described()
     }
 
+    fn only_container(&self) -> Option<String> {
+        self.inner.container.clone()
+    }
+
     /// A client for one container cannot make it (a SAS of a container has no such right), so there an empty container
     /// counts as one that is still to be made.
     async fn container(&self, name: &str) -> Result<Option<ContainerEntry>, SourceError> {

@@ -316,6 +316,20 @@ impl Target for LocalFolder {
         format!("folder {}", self.inner.path.display())
     }
 
+    fn only_container(&self) -> Option<String> {
+        match &self.inner.layout {
+            Layout::Single { name, .. } => Some(name.clone()),
+            Layout::Account => None,
+        }
+    }
+
+    async fn flush(&self) -> Result<(), SourceError> {
+        let folder = self.clone();
+        tokio::task::spawn_blocking(move || folder.sync_all()).await.map_err(|error| {
+            SourceError::new(SourceErrorKind::Unavailable, format!("the flush of a folder was cut short: {error}"))
+        })?
+    }
+
     async fn container(&self, name: &str) -> Result<Option<ContainerEntry>, SourceError> {
         let name = name.to_owned();
         self.blocking(move |inner| inner.find_container(&name)).await

@@ -18,6 +18,9 @@ use crate::source::{Source, SourceErrorKind};
 use crate::target::{OnConflict, Target};
 use crate::vault::Vault;
 
+/// Names settled between two saves of the state.
+const SETTLED_PER_SAVE: u32 = 64;
+
 /// A range of names over `container/blob`, as Azure's point-in-time restore has it: from the minimum on, up to but without the maximum.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NameRange {
@@ -109,6 +112,7 @@ pub async fn run_in_place(
         let live = sorted_listing(source.as_ref(), &container.name, options).await?;
         work.roll_back(&point.root, container, live, options, &mut state, journal, monitor).await?;
     }
+    work.target.flush().await?;
     Ok(state)
 }
 
@@ -163,6 +167,7 @@ impl Work<'_> {
         let mut wanted = ManifestReader::new(&self.vault.reader, root, Some(start));
         let mut next_live = live.next_entry()?;
         let mut next_wanted = next_item(&mut wanted, &container.name).await?;
+        let mut unsaved = 0;
         loop {
             let order = match (&next_live, &next_wanted) {
                 (None, None) => break,
@@ -186,7 +191,13 @@ impl Work<'_> {
             let writes = self.settle(there, item, state, monitor).await?;
             if writes {
                 state.cursor = Some(key);
-                journal.save(state).await?;
+                // Settling a name again does no harm, so not every one needs to be remembered.
+                unsaved += 1;
+                if journal.is_kept() && unsaved >= SETTLED_PER_SAVE {
+                    unsaved = 0;
+                    self.target.flush().await?;
+                    journal.save(state).await?;
+                }
                 if let Some(reason) = monitor.should_stop() {
                     return Err(Error::Cancelled(reason));
                 }

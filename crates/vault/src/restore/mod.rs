@@ -32,7 +32,9 @@ const BATCH_BLOBS: usize = 2000;
 const WRITES: usize = 12;
 /// Content of a large blob that is opened at once, in bytes.
 const PART_BYTES: usize = 8 << 20;
-/// Refusals and losses that a report spells out.
+/// Refusals that an error spells out.
+const REFUSALS: usize = 10;
+/// Skipped blobs and losses that a report spells out.
 const EXAMPLES: usize = 100;
 
 /// How a restore goes.
@@ -110,6 +112,11 @@ impl RestoreCounts {
 pub trait Journal: Send + Sync {
     /// Makes the state durable; called before containers are made and after every batch.
     async fn save(&self, state: &RestoreState) -> Result<()>;
+
+    /// False if the state is thrown away.
+    fn is_kept(&self) -> bool {
+        true
+    }
 }
 
 /// Keeps nothing: the restore starts anew after a crash.
@@ -119,6 +126,10 @@ pub struct NoJournal;
 impl Journal for NoJournal {
     async fn save(&self, _: &RestoreState) -> Result<()> {
         Ok(())
+    }
+
+    fn is_kept(&self) -> bool {
+        false
     }
 }
 
@@ -200,7 +211,7 @@ pub async fn plan(
         container.name = selection.target_name(&container.name).to_owned();
         let is_there = target.container(&container.name).await?.is_some();
         let is_ours = state.containers.contains(&container.name);
-        let must_be_new = options.on_conflict == OnConflict::Fail && target.only_container().is_none();
+        let must_be_new = options.on_conflict == OnConflict::Fail;
         if !is_there || is_ours {
             to_create.push(container.name.clone());
         } else if must_be_new {
@@ -224,7 +235,8 @@ async fn check_items(vault: &Vault, point: &Point, target: &dyn Target, selectio
     let mut refusals = 0_u64;
     let mut aliases: BTreeSet<(String, String)> = BTreeSet::new();
     let mut items = SelectedItems::new(&vault.reader, &point.root, selection, None);
-    while let Some(item) = items.next().await? {
+    while let Some(mut item) = items.next().await? {
+        item.entry.container = selection.target_name(&item.entry.container).to_owned();
         totals.blobs += 1;
         totals.bytes += item.entry.size_bytes;
         let identity = target.identity(&item.entry.name);
@@ -235,7 +247,7 @@ async fn check_items(vault: &Vault, point: &Point, target: &dyn Target, selectio
             Ok(()) => continue,
         };
         refusals += 1;
-        if refused.len() < EXAMPLES {
+        if refused.len() < REFUSALS {
             refused.push(format!("{}: {reason}", item.entry.display_name()));
         }
     }
@@ -318,10 +330,14 @@ impl Work<'_> {
                 next_batch(reader, &mut items, &mut ahead)
             );
             state.cursor = Some(written?);
-            journal.save(state).await?;
+            if journal.is_kept() {
+                // What the journal calls written must survive what the journal survives.
+                self.target.flush().await?;
+                journal.save(state).await?;
+            }
             batch = next?;
         }
-        Ok(())
+        Ok(self.target.flush().await?)
     }
 
     /// The rule for one blob: in containers that an interrupted run made, its own blobs may lie already.

@@ -1,0 +1,54 @@
+//! `blobkeep emulator`: the built-in Azure Blob emulator as a process, for trying things out. Its blobs are in memory only.
+
+use std::net::SocketAddr;
+
+use blobkeep_emulator::{Account, Emulator, EmulatorOptions};
+use clap::Args;
+
+use crate::progress::wait_for_signal;
+use crate::{Outcome, output};
+
+/// Serves a small Azure Blob emulator, its blobs in memory only
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blobkeep emulator
+  blobkeep emulator --listen 127.0.0.1:10000 --account devstoreaccount1 --account second")]
+pub(crate) struct EmulatorArgs {
+    /// Address and port; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10000")]
+    listen: SocketAddr,
+    /// An account and its key in base64; without a key one is derived from the name (again for more) [default: devstoreaccount1]
+    #[arg(long, value_name = "NAME[:KEY]")]
+    account: Vec<String>,
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// What the system says about the address.
+pub(crate) async fn run(args: EmulatorArgs) -> anyhow::Result<Outcome> {
+    let mut options = EmulatorOptions::default();
+    if !args.account.is_empty() {
+        options.accounts = args.account.iter().map(|given| account(given)).collect();
+    }
+    let names: Vec<String> = options.accounts.iter().map(|account| account.name.clone()).collect();
+    let emulator = Emulator::start(args.listen, options).await?;
+    output::line(format!("listening on http://{}", emulator.address()))?;
+    for name in names {
+        output::line(emulator.connection_string(&name))?;
+    }
+    wait_for_signal().await;
+    emulator.stop().await;
+    Ok(Outcome::Done)
+}
+
+fn account(given: &str) -> Account {
+    match given.split_once(':') {
+        Some((name, key)) => Account { name: name.to_owned(), key_base64: key.to_owned() },
+        None if given == blobkeep_emulator::DEVELOPMENT_ACCOUNT => {
+            Account { name: given.to_owned(), key_base64: blobkeep_emulator::DEVELOPMENT_KEY.to_owned() }
+        }
+        None => Account::with_derived_key(given),
+    }
+}
