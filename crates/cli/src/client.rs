@@ -55,16 +55,17 @@ impl ApiFailure {
         let text = |value: &Value| value.as_str().map(str::to_owned).filter(|text| !text.is_empty());
         let info = error.pointer("/additionalInfo/0/info").unwrap_or(error);
         let actions = info.get("recommendedAction").and_then(Value::as_array);
+        let code = error.get("code").and_then(text).unwrap_or_else(|| "Unknown".to_owned());
+        let mut actions: Vec<String> = actions.into_iter().flatten().filter_map(text).collect();
+        if code == "ResourceGroupNotFound" {
+            actions.push(
+                "make the resource group first (--create-group of `vault create` and `storage-account add`)".to_owned(),
+            );
+        }
         let detail = info.pointer("/innerError/additionalInfo/DetailedNonLocalisedMessage").and_then(text);
         let message = error.get("message").and_then(text).unwrap_or_else(|| "no reason was given".to_owned());
         let detail = detail.filter(|detail| !message.contains(detail.as_str()));
-        Self {
-            status,
-            code: error.get("code").and_then(text).unwrap_or_else(|| "Unknown".to_owned()),
-            message,
-            detail,
-            actions: actions.into_iter().flatten().filter_map(text).collect(),
-        }
+        Self { status, code, message, detail, actions }
     }
 
     /// There is no such thing.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use blobkeep_emulator::{Account, Emulator, EmulatorOptions};
+use blobkeep_emulator::{Account, Emulator, EmulatorOptions, SyntheticSpec};
 use clap::Args;
 
 use crate::progress::wait_for_signal;
@@ -13,7 +13,8 @@ use crate::{Outcome, output};
 #[command(after_help = "\
 Examples:
   blobkeep emulator
-  blobkeep emulator --listen 127.0.0.1:10000 --account devstoreaccount1 --account second")]
+  blobkeep emulator --listen 127.0.0.1:10000 --account devstoreaccount1 --account second
+  blobkeep emulator --synthetic devstoreaccount1/small=100000:4096:65536")]
 pub(crate) struct EmulatorArgs {
     /// Address and port; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10000")]
@@ -21,6 +22,38 @@ pub(crate) struct EmulatorArgs {
     /// An account and its key in base64; without a key one is derived from the name (again for more) [default: devstoreaccount1]
     #[arg(long, value_name = "NAME[:KEY]")]
     account: Vec<String>,
+    /// A container of generated blobs, which take no memory: how many, and their least and greatest size in bytes (again for more)
+    #[arg(long, value_name = "ACCOUNT/CONTAINER=COUNT:MIN:MAX", value_parser = synthetic)]
+    synthetic: Vec<Synthetic>,
+}
+
+/// A container of generated blobs.
+#[derive(Debug, Clone)]
+struct Synthetic {
+    account: String,
+    container: String,
+    count: u64,
+    min_bytes: u64,
+    max_bytes: u64,
+}
+
+fn synthetic(text: &str) -> Result<Synthetic, String> {
+    let parse = || {
+        let (place, numbers) = text.split_once('=')?;
+        let (account, container) = place.split_once('/')?;
+        let mut numbers = numbers.split(':').map(|number| number.parse::<u64>().ok());
+        let (count, min_bytes, max_bytes) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let is_whole = numbers.next().is_none() && min_bytes <= max_bytes;
+        is_whole.then(|| Synthetic {
+            account: account.into(),
+            container: container.into(),
+            count,
+            min_bytes,
+            max_bytes,
+        })
+    };
+    parse()
+        .ok_or_else(|| "give ACCOUNT/CONTAINER=COUNT:MIN:MAX, such as devstoreaccount1/small=1000:0:65536".to_owned())
 }
 
 /// Serves until it is told to stop.
@@ -34,6 +67,16 @@ pub(crate) async fn run(args: EmulatorArgs) -> anyhow::Result<Outcome> {
     }
     let names: Vec<String> = options.accounts.iter().map(|account| account.name.clone()).collect();
     let emulator = Emulator::start(args.listen, options).await?;
+    for synthetic in &args.synthetic {
+        let spec = SyntheticSpec {
+            count: synthetic.count,
+            min_bytes: synthetic.min_bytes,
+            max_bytes: synthetic.max_bytes,
+            ..SyntheticSpec::default()
+        };
+        emulator.create_container(&synthetic.account, &synthetic.container)?;
+        emulator.add_synthetic(&synthetic.account, &synthetic.container, spec)?;
+    }
     output::line(format!("listening on http://{}", emulator.address()))?;
     for name in names {
         output::line(emulator.connection_string(&name))?;

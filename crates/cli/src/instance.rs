@@ -12,6 +12,9 @@ use crate::{Outcome, job, output};
 
 /// Backup instances: storage accounts under protection
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  blobkeep instance create photos -g backups --vault-name team --policy nightly --account $ACCOUNT_ID"
+)]
 pub(crate) struct InstanceArgs {
     #[command(subcommand)]
     verb: Verb,

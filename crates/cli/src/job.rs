@@ -12,6 +12,7 @@ use crate::scope::{self, VaultScope, text};
 
 /// Jobs: backups and restores, running and done
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  blobkeep job list -g backups --vault-name team")]
 pub(crate) struct JobArgs {
     #[command(subcommand)]
     verb: Verb,
@@ -153,7 +154,9 @@ fn show(format: Format, job: &Value) -> anyhow::Result<()> {
         ("moved", moved.map(output::bytes).unwrap_or_default()),
     ];
     let details = job.pointer("/properties/extendedInfo/additionalDetails").and_then(Value::as_object);
-    for (name, value) in details.into_iter().flatten() {
+    // How far it is matters while it runs; the id is told above.
+    let is_told = |name: &str| name != "TaskId" && (!has_succeeded(job) || !name.starts_with("Progress"));
+    for (name, value) in details.into_iter().flatten().filter(|(name, _)| is_told(name)) {
         lines.push((name, value.as_str().unwrap_or_default().to_owned()));
     }
     scope::show(format, job, &lines)?;

@@ -48,7 +48,7 @@ pub(crate) fn line(text: impl Display) -> anyhow::Result<()> {
 /// Prints a document as JSON on standard output.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn json(document: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(document)?)
 }
@@ -56,7 +56,7 @@ pub(crate) fn json(document: &impl Serialize) -> anyhow::Result<()> {
 /// Prints a table on standard output; one line instead if it has no rows.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn table(headers: &[&str], rows: Vec<Vec<String>>, if_empty: &str) -> anyhow::Result<()> {
     if rows.is_empty() {
         return line(if_empty);

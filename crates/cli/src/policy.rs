@@ -19,6 +19,9 @@ pub(crate) const DAILY_RULE: &str = "BackupDaily";
 
 /// Backup policies: how often, and for how long
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  blobkeep policy create nightly -g backups --vault-name team --daily 02:00 --retention-days 30"
+)]
 pub(crate) struct PolicyArgs {
     #[command(subcommand)]
     verb: Verb,

@@ -9,6 +9,7 @@ use crate::{Outcome, instance};
 
 /// Recovery points: what can be restored
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  blobkeep recovery-point list -g backups --vault-name team --instance photos")]
 pub(crate) struct RecoveryPointArgs {
     #[command(subcommand)]
     verb: Verb,

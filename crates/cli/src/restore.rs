@@ -9,6 +9,9 @@ use crate::{Outcome, UsageError, instance, job, recovery_point};
 
 /// Restores: of a recovery point to another account, or of an instant in place
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  blobkeep restore trigger photos -g backups --vault-name team --recovery-point latest --target $OTHER_ACCOUNT_ID --wait"
+)]
 pub(crate) struct RestoreArgs {
     #[command(subcommand)]
     verb: Verb,

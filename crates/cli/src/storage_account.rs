@@ -9,6 +9,9 @@ use crate::{Outcome, UsageError, secret};
 
 /// Connects storage accounts: where their blobs are, and by what right
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  blobkeep storage-account add $ACCOUNT_ID --location westus --connection-string env:CONNECTION_STRING"
+)]
 pub(crate) struct StorageAccountArgs {
     #[command(subcommand)]
     verb: Verb,

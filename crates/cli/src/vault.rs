@@ -13,6 +13,7 @@ pub(crate) const BACKUP_CONTRIBUTOR: &str = "e5e2a7ff-d759-4cd2-bb51-3152d37e2eb
 
 /// Backup vaults
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  blobkeep vault create team -g backups --location westus --create-group")]
 pub(crate) struct VaultArgs {
     #[command(subcommand)]
     verb: Verb,

@@ -74,7 +74,8 @@ impl Stage {
             None => of_sample().await?,
         };
         let keeps_data = data_dir.is_some();
-        let data_dir = data_dir.map_or_else(|| scratch.path().join("data"), Path::to_owned);
+        // Shown to the user, who may go on in another folder.
+        let data_dir = std::path::absolute(data_dir.map_or_else(|| scratch.path().join("data"), Path::to_owned))?;
         let mut config = Config::new(&data_dir);
         config.listen = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         config.local_roots.clone_from(&accounts.local_roots);
