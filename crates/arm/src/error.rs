@@ -319,7 +319,7 @@ error_table! {
     /// The account's endpoint refuses, is unreachable or answers nonsense.
     UserErrorStorageAccountUnreachable 400 UserFacing true
         "The storage account {account} cannot be reached: {reason}."
-        ["Check the connection of the storage account with 'blobkeep doctor' and retry the operation."];
+        ["Check the address and the credential that the storage account was connected with, and retry the operation."];
     /// The user asked to stop.
     UserErrorOperationCancelled 400 UserFacing false
         "The operation was cancelled by the user."

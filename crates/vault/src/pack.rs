@@ -284,9 +284,15 @@ impl FrameOpener {
         sealed.truncate(length);
         match sealed.first() {
             Some(&RAW) => Ok(Bytes::from(sealed).slice(1..)),
-            Some(&ZSTD) => zstd::bulk::decompress(&sealed[1..], plain_bytes_at_most)
-                .map(Bytes::from)
-                .map_err(|e| damaged(&format!("it does not decompress: {e}"))),
+            Some(&ZSTD) => {
+                // The frame says how long its plaintext is, so no more than that is set aside.
+                let announced = zstd::zstd_safe::get_frame_content_size(&sealed[1..]).ok().flatten();
+                let announced =
+                    announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(plain_bytes_at_most);
+                zstd::bulk::decompress(&sealed[1..], announced.min(plain_bytes_at_most))
+                    .map(Bytes::from)
+                    .map_err(|e| damaged(&format!("it does not decompress: {e}")))
+            }
             _ => Err(damaged("it has no known codec")),
         }
     }

@@ -81,7 +81,11 @@ async fn undelete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut tx = app.db.write().await?;
     let vault = vaults::require(&mut tx, &request).await?;
     let found = db::instances::get(&mut tx, granted, &key).await?;
-    let Some(stored) = found.filter(|stored| stored.state == ProtectionState::SoftDeleted) else {
+    // What is over is over: from then on the points are being removed.
+    let is_over =
+        |stored: &StoredInstance| stored.deletion.as_ref().is_some_and(|deletion| deletion.purge_at <= request.now);
+    let found = found.filter(|stored| stored.state == ProtectionState::SoftDeleted && !is_over(stored));
+    let Some(stored) = found else {
         let name = request.param("instance");
         return Err(ApiError::of(
             ErrorCode::UserErrorGenericResourceNotFound,

@@ -110,6 +110,9 @@ pub(super) async fn operational_range(
     let Some(retention) = policy.and_then(|policy| policy.policy.operational_retention()) else { return Ok(None) };
     let horizon = retention.after(request.now, -1, &jiff::tz::TimeZone::UTC).unwrap_or(i64::MIN);
     let last_look = crate::jobs::last_look(conn, &stored.instance_uuid).await?.unwrap_or(newest.created_at);
-    let (start, end) = (oldest.created_at.max(horizon), newest.created_at.max(last_look));
+    let (start, end) = (
+        oldest.created_at.max(horizon).max(stored.configured_at.unwrap_or(i64::MIN)),
+        newest.created_at.max(last_look),
+    );
     Ok((start <= end).then_some((start, end)))
 }

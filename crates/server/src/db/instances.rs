@@ -293,7 +293,8 @@ pub async fn by_policy(conn: &mut Conn, _granted: &Granted, policy_key: &str) ->
 pub async fn due(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> DbResult<Vec<StoredInstance>> {
     let rows = sqlx::query(
         "SELECT * FROM backup_instances
-         WHERE next_run_at <= $1 AND protection_state IN ('ProtectionConfigured', 'UpdatingProtection')
+         WHERE next_run_at <= $1
+           AND protection_state IN ('ProtectionConfigured', 'UpdatingProtection', 'ProtectionError')
          ORDER BY next_run_at, key LIMIT $2",
     )
     .bind(now)

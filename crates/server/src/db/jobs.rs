@@ -391,16 +391,17 @@ pub async fn release_all(conn: &mut Conn) -> DbResult<u64> {
     Ok(done.rows_affected())
 }
 
-/// For which instants of its schedules an instance was backed up, newest first, at most a thousand.
+/// For which instants of its schedules an instance was backed up since an instant, newest first.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
-pub async fn scheduled_times(conn: &mut Conn, instance_key: &str) -> DbResult<Vec<i64>> {
+pub async fn scheduled_times(conn: &mut Conn, instance_key: &str, since: i64) -> DbResult<Vec<i64>> {
     let rows = sqlx::query(
-        "SELECT spec FROM jobs WHERE instance_key = $1 AND kind = 'backup'
-           AND status IN ('Completed', 'CompletedWithWarnings') ORDER BY created_at DESC LIMIT 1000",
+        "SELECT spec FROM jobs WHERE instance_key = $1 AND kind = 'backup' AND created_at >= $2
+           AND status IN ('Completed', 'CompletedWithWarnings') ORDER BY created_at DESC",
     )
     .bind(instance_key)
+    .bind(since)
     .fetch_all(conn)
     .await?;
     let mut times = Vec::new();
@@ -413,4 +414,28 @@ pub async fn scheduled_times(conn: &mut Conn, instance_key: &str) -> DbResult<Ve
         }
     }
     Ok(times)
+}
+
+/// Whether a job of that kind has ended for an instance since an instant.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn has_ended_since(conn: &mut Conn, instance_key: &str, kind: &str, since: i64) -> DbResult<bool> {
+    let row =
+        sqlx::query("SELECT 1 AS found FROM jobs WHERE instance_key = $1 AND kind = $2 AND ended_at >= $3 LIMIT 1")
+            .bind(instance_key)
+            .bind(kind)
+            .bind(since)
+            .fetch_optional(conn)
+            .await?;
+    Ok(row.is_some())
+}
+
+/// Forgets jobs that no user sees and that ended before an instant.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn forget_internal_ended_before(conn: &mut Conn, instant: i64) -> DbResult<u64> {
+    let done = sqlx::query("DELETE FROM jobs WHERE visible = 0 AND ended_at < $1").bind(instant).execute(conn).await?;
+    Ok(done.rows_affected())
 }

@@ -162,15 +162,19 @@ pub async fn set_deleted(conn: &mut Conn, _granted: &Granted, instance_key: &str
     Ok(())
 }
 
-/// Instances that have points whose time is over.
+/// Instances that have points whose time is over, and in whose state points expire.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn instances_with_expired(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResult<Vec<String>> {
-    let rows = sqlx::query("SELECT DISTINCT instance_key FROM recovery_points WHERE deleted = 0 AND expires_at <= $1")
-        .bind(now)
-        .fetch_all(conn)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT DISTINCT p.instance_key FROM recovery_points p JOIN backup_instances i ON i.key = p.instance_key
+         WHERE p.deleted = 0 AND p.expires_at <= $1
+           AND i.protection_state NOT IN ('SoftDeleting', 'SoftDeleted', 'ProtectionStopped')",
+    )
+    .bind(now)
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(|row| Ok(row.try_get("instance_key")?)).collect()
 }
 

@@ -24,6 +24,8 @@ use crate::App;
 use crate::auth::Granted;
 use crate::db::{self, instances::StoredInstance, jobs::Job, policies::StoredPolicy};
 
+/// A little more than a year, in microseconds.
+const LOOK_BACK_MICROS: i64 = 370 * 24 * 3600 * 1_000_000;
 /// Skipped blobs that a job spells out.
 const SPELLED_OUT: usize = 100;
 
@@ -89,7 +91,8 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &BackupSpec, watch: &Wa
 
 /// Backups are made in these states.
 fn is_backed_up(state: ProtectionState) -> bool {
-    matches!(state, ProtectionState::ProtectionConfigured | ProtectionState::UpdatingProtection)
+    use ProtectionState::{ProtectionConfigured, ProtectionError, UpdatingProtection};
+    matches!(state, ProtectionConfigured | UpdatingProtection | ProtectionError)
 }
 
 /// What of the account goes into the vault: without parameters, the vault rules of the policy protect every container.
@@ -137,7 +140,9 @@ async fn tag(app: &App, spec: &BackupSpec, subject: &Subject) -> Result<String, 
     let tag = match (spec.trigger, spec.scheduled_for) {
         (BackupTrigger::Scheduled, Some(scheduled_for)) => {
             let mut reader = app.db.read().await?;
-            let earlier = db::jobs::scheduled_times(&mut reader, &subject.instance.key).await?;
+            // Markers such as the first of a year look back as far as that; an earlier instance of the same name does not count.
+            let since = (scheduled_for - LOOK_BACK_MICROS).max(subject.instance.created_at);
+            let earlier = db::jobs::scheduled_times(&mut reader, &subject.instance.key, since).await?;
             schedule::tag_of_scheduled(rule, scheduled_for, &earlier)
         }
         _ => schedule::default_tag(rule),

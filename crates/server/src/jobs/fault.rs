@@ -27,7 +27,7 @@ impl From<ApiError> for Fault {
 impl From<DbError> for Fault {
     fn from(error: DbError) -> Self {
         tracing::error!(%error, "a job cannot use the database");
-        Self::Passing(Box::new(internal(&error.to_string())))
+        Self::Passing(Box::new(ApiError::of(ErrorCode::CloudInternalError, &[])))
     }
 }
 

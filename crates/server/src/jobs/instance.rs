@@ -9,6 +9,7 @@ use blobkeep_arm::policy::Policy;
 use blobkeep_arm::schedule;
 use blobkeep_vault::Timestamp;
 use blobkeep_vault::state::{self, Chain, Change};
+use serde_json::Value;
 
 use super::backup::{BACKUP_ACTIONS, missing_containers};
 use super::fault::{Fault, internal, of_engine};
@@ -107,15 +108,39 @@ pub(super) fn next_run(policy: &Policy, now: i64) -> Result<Option<i64>, Fault> 
 pub(super) async fn configure(app: &Arc<App>, job: &Job, spec: &ConfigureSpec, watch: &Watch) -> Result<Done, Fault> {
     let subject = Subject::load(app, &spec.instance_key).await?;
     let outcome = protect(app, job, &subject, watch).await;
-    if let Err(Fault::Final(error) | Fault::Passing(error)) = &outcome {
-        let granted = Granted::service();
-        let mut writer = app.db.write().await?;
-        let (state, info) = (ProtectionState::ConfiguringProtectionFailed, error.info());
-        db::instances::set_state(&mut writer, &granted, &spec.instance_key, state, "Failed", Some(&info), app.now())
-            .await?;
-        writer.commit().await?;
-    }
+    record_failure(app, &spec.instance_key, &outcome).await?;
     outcome
+}
+
+/// Shows on the instance why it is not protected. A later try that succeeds takes it back.
+async fn record_failure(app: &App, instance_key: &str, outcome: &Result<Done, Fault>) -> Result<(), Fault> {
+    let Err(Fault::Final(error) | Fault::Passing(error)) = outcome else { return Ok(()) };
+    let (state, info) = (ProtectionState::ConfiguringProtectionFailed, error.info());
+    set_state(app, instance_key, state, "Failed", Some(&info)).await
+}
+
+/// The instance is being deleted, or gone: what else was begun for it must no longer change its state.
+async fn is_leaving(conn: &mut db::Conn, instance_key: &str) -> db::DbResult<bool> {
+    use ProtectionState::{SoftDeleted, SoftDeleting};
+    let instance = db::instances::get(conn, &Granted::service(), instance_key).await?;
+    Ok(instance.is_none_or(|instance| matches!(instance.state, SoftDeleting | SoftDeleted)))
+}
+
+/// Sets the state of an instance that is not being deleted.
+async fn set_state(
+    app: &App,
+    instance_key: &str,
+    state: ProtectionState,
+    provisioning: &str,
+    error: Option<&Value>,
+) -> Result<(), Fault> {
+    let mut writer = app.db.write().await?;
+    if !is_leaving(&mut writer, instance_key).await? {
+        db::instances::set_state(&mut writer, &Granted::service(), instance_key, state, provisioning, error, app.now())
+            .await?;
+    }
+    writer.commit().await?;
+    Ok(())
 }
 
 /// Nothing reports `ProtectionConfigured` that is not being backed up: the continuous tier takes its first point before.
@@ -127,19 +152,19 @@ async fn protect(app: &Arc<App>, job: &Job, subject: &Subject, watch: &Watch) ->
     chain.load().await.map_err(|e| of_engine(&e, &subject.account_id))?;
     if subject.policy.policy.operational_retention().is_some() {
         // The operation ends here, as in Azure, and the state follows.
-        let mut writer = app.db.write().await?;
-        let state = ProtectionState::ConfiguringProtection;
-        db::instances::set_state(&mut writer, &granted, &subject.instance.key, state, "Succeeded", None, app.now())
-            .await?;
+        set_state(app, &subject.instance.key, ProtectionState::ConfiguringProtection, "Succeeded", None).await?;
         if let Some(operation) = &job.operation_id {
+            let mut writer = app.db.write().await?;
             db::operations::finish(&mut writer, operation, Ok(()), app.now()).await?;
+            writer.commit().await?;
         }
-        writer.commit().await?;
         operational::look(app, subject, watch).await?;
     }
     let next = next_run(&subject.policy.policy, app.now())?;
     let mut writer = app.db.write().await?;
-    db::instances::set_configured(&mut writer, &granted, &subject.instance.key, next, app.now()).await?;
+    if !is_leaving(&mut writer, &subject.instance.key).await? {
+        db::instances::set_configured(&mut writer, &granted, &subject.instance.key, next, app.now()).await?;
+    }
     writer.commit().await?;
     Ok(Done::completed())
 }
@@ -150,14 +175,11 @@ pub(super) async fn update(app: &Arc<App>, job: &Job, spec: &UpdateInstanceSpec,
     let before = Subject::load(app, &spec.instance_key).await?;
     if let Err(fault) = check_instance(app, &before.vault, &spec.instance).await {
         // What was protected before still is.
-        let mut writer = app.db.write().await?;
         let state = match before.instance.configured_at {
             Some(_) => ProtectionState::ProtectionConfigured,
             None => ProtectionState::ConfiguringProtectionFailed,
         };
-        db::instances::set_state(&mut writer, &granted, &spec.instance_key, state, "Succeeded", None, app.now())
-            .await?;
-        writer.commit().await?;
+        set_state(app, &spec.instance_key, state, "Succeeded", None).await?;
         return Err(fault);
     }
     let mut writer = app.db.write().await?;
@@ -167,7 +189,9 @@ pub(super) async fn update(app: &Arc<App>, job: &Job, spec: &UpdateInstanceSpec,
     enqueue_own(&mut writer, app, &before.vault.key, &recalculate).await?;
     writer.commit().await?;
     let subject = Subject::load(app, &spec.instance_key).await?;
-    protect(app, job, &subject, watch).await
+    let outcome = protect(app, job, &subject, watch).await;
+    record_failure(app, &spec.instance_key, &outcome).await?;
+    outcome
 }
 
 /// Adds a job of the service's own.

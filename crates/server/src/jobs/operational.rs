@@ -5,18 +5,20 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use blobkeep_arm::error::ApiError;
 use blobkeep_arm::instance::ProtectionState;
 use blobkeep_arm::point::PointFilter;
 use blobkeep_arm::word::DataStore;
 use blobkeep_vault::backup::{self, BackupOptions};
-use blobkeep_vault::state::{Chain, Change};
-use blobkeep_vault::{Monitor, Timestamp, WorkProgress};
+use blobkeep_vault::state::Chain;
+use blobkeep_vault::{Monitor, WorkProgress};
 use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use super::accounts;
 use super::backup::{BACKUP_ACTIONS, labels, remember};
 use super::engine::EngineClock;
+use super::expire::set_expiry;
 use super::fault::{Fault, of_engine};
 use super::instance::{Subject, check_rights};
 use crate::App;
@@ -27,6 +29,8 @@ use crate::db;
 const PULSE: Duration = Duration::from_millis(250);
 /// Looks at once.
 const LOOKS: usize = 2;
+/// So many intervals without a look that succeeded make an instance show an error.
+const LOOKS_OF_PATIENCE: i64 = 5;
 
 /// When the last look at an instance was completed, in microseconds: until then it can be restored.
 ///
@@ -64,7 +68,8 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
                     let is_free =
                         looks.len() < LOOKS && busy.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
                     if is_free {
-                        looks.spawn(look_at(app.clone(), key, busy.clone(), stopped.clone()));
+                        let guard = Busy { all: busy.clone(), key: key.clone() };
+                        looks.spawn(look_at(app.clone(), key, guard, stopped.clone()));
                     }
                 }
             }
@@ -84,7 +89,9 @@ async fn due(app: &App) -> db::DbResult<Vec<String>> {
     let interval = i64::from(app.config.operational.interval_seconds) * 1_000_000;
     let mut reader = app.db.read().await?;
     let mut keys = Vec::new();
-    for instance in db::instances::in_state(&mut reader, &granted, ProtectionState::ProtectionConfigured).await? {
+    let mut instances = db::instances::in_state(&mut reader, &granted, ProtectionState::ProtectionConfigured).await?;
+    instances.extend(db::instances::in_state(&mut reader, &granted, ProtectionState::ProtectionError).await?);
+    for instance in instances {
         let policy = db::policies::get(&mut reader, &granted, &instance.policy_key).await?;
         let is_operational = policy.is_some_and(|policy| policy.policy.operational_retention().is_some());
         let last = last_look(&mut reader, &instance.instance_uuid).await?.unwrap_or(0);
@@ -100,13 +107,30 @@ async fn due(app: &App) -> db::DbResult<Vec<String>> {
     Ok(keys)
 }
 
-async fn look_at(app: Arc<App>, key: String, busy: Arc<Mutex<HashSet<String>>>, stopped: signal::Receiver<bool>) {
+/// Marks an instance as being looked at, as long as it lives.
+struct Busy {
+    all: Arc<Mutex<HashSet<String>>>,
+    key: String,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+async fn look_at(app: Arc<App>, key: String, _busy: Busy, stopped: signal::Receiver<bool>) {
     let outcome = match Subject::load(&app, &key).await {
         Ok(subject) => look(&app, &subject, &StopOnly(stopped)).await,
         Err(fault) => Err(fault),
     };
     match outcome {
-        Ok(()) | Err(Fault::Cancelled | Fault::Yielded) => {}
+        Err(Fault::Cancelled | Fault::Yielded) => {}
+        Ok(()) => {
+            if let Err(error) = report(&app, &key, None).await {
+                tracing::error!(instance = key, %error, "the state of the operational tier cannot be recorded");
+            }
+        }
         Err(Fault::Final(error) | Fault::Passing(error)) => {
             let detail = error.detailed_message.clone().unwrap_or_default();
             tracing::warn!(
@@ -115,10 +139,33 @@ async fn look_at(app: Arc<App>, key: String, busy: Arc<Mutex<HashSet<String>>>, 
                 detail,
                 "a look of the operational tier failed; it is tried again"
             );
+            if let Err(error) = report(&app, &key, Some(&error)).await {
+                tracing::error!(instance = key, %error, "the state of the operational tier cannot be recorded");
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
-    busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+}
+
+/// Nothing shows as protected that is not looked at: after some failed looks the instance says what is wrong, until one succeeds.
+async fn report(app: &App, key: &str, error: Option<&ApiError>) -> db::DbResult<()> {
+    let granted = Granted::service();
+    let mut writer = app.db.write().await?;
+    let Some(instance) = db::instances::get(&mut writer, &granted, key).await? else { return Ok(()) };
+    let last_look = last_look(&mut writer, &instance.instance_uuid).await?.unwrap_or(instance.created_at);
+    let patience = i64::from(app.config.operational.interval_seconds) * 1_000_000 * LOOKS_OF_PATIENCE;
+    let (configured, failed) = (ProtectionState::ProtectionConfigured, ProtectionState::ProtectionError);
+    match error {
+        None if instance.state == failed => {
+            db::instances::set_configured(&mut writer, &granted, key, instance.next_run_at, app.now()).await?;
+        }
+        Some(error) if instance.state == configured && app.now() - last_look > patience => {
+            let info = error.info();
+            db::instances::set_state(&mut writer, &granted, key, failed, "Succeeded", Some(&info), app.now()).await?;
+        }
+        _ => return Ok(()),
+    }
+    writer.commit().await
 }
 
 /// Looks at the account once and keeps a point if something changed.
@@ -142,26 +189,31 @@ pub(super) async fn look(app: &Arc<App>, subject: &Subject, monitor: &dyn Monito
     if report.is_new {
         remember(app, subject, &report, DataStore::OperationalStore, "Default", "", None).await?;
         seen_until = report.point.completed_at.0;
-        if let Some(previous) = previous {
-            // A state can be asked for until the one that replaced it leaves the retention.
-            let retention = subject.policy.policy.operational_retention();
-            let expires_at =
-                retention.and_then(|retention| retention.after(seen_until, 1, &jiff::tz::TimeZone::UTC).ok());
-            let change = Change::ExpirySet { job: previous.clone(), expires_at: expires_at.map(Timestamp) };
-            Chain::instance(&vault, uuid)
-                .map_err(engine)?
-                .append(change, Timestamp(app.now()))
-                .await
-                .map_err(engine)?;
-            let mut writer = app.db.write().await?;
-            db::points::set_expiry(&mut writer, &Granted::service(), &subject.instance.key, &previous, expires_at)
-                .await?;
-            writer.commit().await?;
-        }
     }
+    expire_superseded(app, subject, &Chain::instance(&vault, uuid).map_err(engine)?).await?;
     let mut writer = app.db.write().await?;
     db::meta::set(&mut writer, &meta_key(uuid), &seen_until.to_string()).await?;
     writer.commit().await?;
+    Ok(())
+}
+
+/// A state can be asked for until the one that replaced it leaves the retention. Every look sets this right, also after a crash and after a
+/// change of the policy.
+async fn expire_superseded(app: &App, subject: &Subject, chain: &Chain<'_>) -> Result<(), Fault> {
+    let Some(retention) = subject.policy.policy.operational_retention() else { return Ok(()) };
+    let mut reader = app.db.read().await?;
+    let key = &subject.instance.key;
+    let points =
+        db::points::list(&mut reader, &Granted::service(), key, DataStore::OperationalStore, PointFilter::default())
+            .await?;
+    drop(reader);
+    for pair in points.windows(2) {
+        let (successor, point) = (&pair[0], &pair[1]);
+        let expires_at = retention.after(successor.created_at, 1, &jiff::tz::TimeZone::UTC).ok();
+        if point.expires_at != expires_at {
+            set_expiry(app, subject, chain, &point.id, expires_at).await?;
+        }
+    }
     Ok(())
 }
 

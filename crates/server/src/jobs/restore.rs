@@ -7,6 +7,7 @@ use blobkeep_arm::error::{ApiError, ErrorCode};
 use blobkeep_arm::id::fold;
 use blobkeep_arm::job::JobStatus;
 use blobkeep_arm::point::PointFilter;
+use blobkeep_arm::restore::RecoveryOption;
 use blobkeep_arm::word::DataStore;
 use blobkeep_vault::point::Point;
 use blobkeep_vault::restore::{
@@ -89,6 +90,9 @@ async fn point_at(app: &App, subject: &Subject, time: i64) -> Result<String, Fau
             &[("time", &time), ("reason", reason)],
         ))
     };
+    if subject.instance.configured_at.is_some_and(|configured_at| time < configured_at) {
+        return Err(refused("it lies before the present protection began"));
+    }
     if last_look.is_none_or(|last_look| time > last_look) {
         return Err(refused("the account has not been looked at since"));
     }
@@ -122,10 +126,38 @@ fn ranges(spec: &RestoreSpec) -> Vec<NameRange> {
             .iter()
             .map(|part| range(part.min.as_deref().unwrap_or_default(), part.max.as_deref().unwrap_or_default()))
             .collect(),
-        spec::Selection::Containers(parts) => {
-            let whole = |container: &str| range(container, &format!("{container}-0"));
-            parts.iter().map(|part| whole(&part.container)).collect()
+        spec::Selection::Containers(parts) => parts
+            .iter()
+            .flat_map(|part| match part.prefixes.as_slice() {
+                [] => vec![range(&part.container, &format!("{}-0", part.container))],
+                prefixes => prefixes.iter().map(|prefix| prefix_range(&part.container, prefix)).collect(),
+            })
+            .collect(),
+    }
+}
+
+/// The names of a container that start with a prefix.
+fn prefix_range(container: &str, prefix: &str) -> NameRange {
+    // The first name after all of them: the last character that has a successor, raised by one.
+    let mut characters: Vec<char> = prefix.chars().collect();
+    let mut max = format!("{container}-0");
+    while let Some(last) = characters.pop() {
+        let after = char::from_u32(u32::from(last) + 1).or((last == '\u{d7ff}').then_some('\u{e000}'));
+        if let Some(after) = after {
+            max = format!("{container}/{}{after}", characters.iter().collect::<String>());
+            break;
         }
+    }
+    NameRange { min: format!("{container}/{prefix}"), max }
+}
+
+/// What happens to blobs and containers that are there.
+fn on_conflict(spec: &RestoreSpec) -> OnConflict {
+    match spec.option {
+        RecoveryOption::FailIfExists => OnConflict::Fail,
+        RecoveryOption::Skip => OnConflict::Skip,
+        RecoveryOption::Overwrite => OnConflict::Overwrite,
+        RecoveryOption::OverwriteIfNewer => OnConflict::Newer,
     }
 }
 
@@ -152,7 +184,8 @@ async fn plan(prepared: &Prepared, spec: &RestoreSpec, state: &RestoreState) -> 
     let mut clashes = Vec::new();
     for container in &plan.containers {
         let is_there = target.container(&container.name).await.map_err(|e| engine(e.into()))?.is_some();
-        if is_there && !state.containers.contains(&container.name) {
+        let must_be_new = on_conflict(spec) == OnConflict::Fail;
+        if must_be_new && is_there && !state.containers.contains(&container.name) {
             clashes.push(container.name.clone());
         }
     }
@@ -200,7 +233,7 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &W
         restore::run_in_place(&prepared.vault, &prepared.point, source, target, &options, state, &journal, watch).await
     } else {
         plan(&prepared, spec, &state).await?;
-        let options = RestoreOptions { selection: selection(spec), on_conflict: OnConflict::Fail };
+        let options = RestoreOptions { selection: selection(spec), on_conflict: on_conflict(spec) };
         restore::run(&prepared.vault, &prepared.point, prepared.account.target, &options, state, &journal, watch).await
     };
     let state = done.map_err(|e| of_engine(&e, &spec.target))?;

@@ -10,19 +10,32 @@ use super::instance::{enqueue_own, next_run};
 use super::spec::{BackupSpec, BackupTrigger, ExpireSpec, JobSpec};
 use crate::App;
 use crate::auth::Granted;
-use crate::db::{self, instances::StoredInstance};
+use crate::db;
 
 /// The scheduler looks this often.
 const PULSE: Duration = Duration::from_secs(1);
 /// Instances taken up at one look.
 const AT_ONCE: i64 = 100;
+/// Ended operations and internal jobs are kept for a week, in microseconds.
+const KEPT_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+/// They are looked for at every so many looks.
+const LOOKS_BETWEEN_FORGETTING: u64 = 3600;
+/// Expiry of one instance is begun at most this often, in microseconds.
+const EXPIRY_PAUSE_MICROS: i64 = 60_000_000;
 
 /// Schedules until it is told to stop.
 pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
+    let mut looks = 0_u64;
     while !*stopped.borrow() {
         if let Err(error) = look(&app).await {
             tracing::error!(%error, "the scheduler cannot use the database");
         }
+        if looks.is_multiple_of(LOOKS_BETWEEN_FORGETTING)
+            && let Err(error) = forget(&app).await
+        {
+            tracing::error!(%error, "old operations cannot be forgotten");
+        }
+        looks += 1;
         tokio::select! {
             () = tokio::time::sleep(PULSE) => {}
             _ = stopped.changed() => {}
@@ -38,51 +51,73 @@ async fn look(app: &App) -> db::DbResult<()> {
     expiring
         .extend(db::instances::purgeable(&mut reader, &granted, now).await?.into_iter().map(|instance| instance.key));
     drop(reader);
+    // One instance that cannot be read must not keep the others from their backups.
     for instance in due {
-        begin_backup(app, &instance, now).await?;
+        if let Err(error) = begin_backup(app, &instance.key, now).await {
+            tracing::error!(instance = instance.key, %error, "a scheduled backup cannot be begun");
+        }
     }
     for instance_key in expiring {
-        begin_expiry(app, &instance_key).await?;
+        if let Err(error) = begin_expiry(app, &instance_key, now).await {
+            tracing::error!(instance = instance_key, %error, "expiry cannot be begun");
+        }
     }
     Ok(())
 }
 
-/// Adds the backup that is due and sets the next one, in one transaction. Occurrences that passed while nobody looked are made up for by one.
-async fn begin_backup(app: &App, instance: &StoredInstance, now: i64) -> db::DbResult<()> {
+/// Forgets what nobody asks for any more: operations that have ended, and jobs of the service's own.
+async fn forget(app: &App) -> db::DbResult<()> {
+    let before = app.now() - KEPT_MICROS;
+    let mut writer = app.db.write().await?;
+    db::operations::forget_ended_before(&mut writer, before).await?;
+    db::jobs::forget_internal_ended_before(&mut writer, before).await?;
+    writer.commit().await
+}
+
+/// Adds the backups that are due and sets the next time, in one transaction. Occurrences that passed while nobody looked are made up for by one.
+async fn begin_backup(app: &App, instance_key: &str, now: i64) -> db::DbResult<()> {
     let granted = Granted::service();
     let mut writer = app.db.write().await?;
+    // Read again: it may have been stopped, or changed its policy, since it was found due.
+    let Some(instance) = db::instances::get(&mut writer, &granted, instance_key).await? else { return Ok(()) };
+    let Some(scheduled_for) = instance.next_run_at.filter(|at| *at <= now) else { return Ok(()) };
     let Some(policy) = db::policies::get(&mut writer, &granted, &instance.policy_key).await? else { return Ok(()) };
-    let scheduled_for = instance.next_run_at.unwrap_or(now);
-    let rule = schedule::next_backup(&policy.policy, scheduled_for - 1).ok().flatten();
     let next = next_run(&policy.policy, now).ok().flatten();
-    db::instances::set_next_run(&mut writer, &granted, &instance.key, next).await?;
-    let waiting = db::jobs::unfinished(&mut writer, &instance.key, "backup").await?;
-    match rule {
-        Some((_, rule)) if waiting.len() < 2 => {
-            let spec = JobSpec::Backup(BackupSpec {
-                instance_key: instance.key.clone(),
-                rule_name: rule.name.clone(),
-                tag_override: None,
-                trigger: BackupTrigger::Scheduled,
-                scheduled_for: Some(scheduled_for),
-            });
-            enqueue_own(&mut writer, app, &instance.vault_key, &spec).await?;
+    db::instances::set_next_run(&mut writer, &granted, instance_key, next).await?;
+    let waiting = db::jobs::unfinished(&mut writer, instance_key, "backup").await?;
+    if waiting.len() >= 2 {
+        tracing::warn!(instance = instance_key, "a scheduled backup is left out: one runs and one waits already");
+        return writer.commit().await;
+    }
+    for rule in policy.policy.backup_rules() {
+        let is_due = rule
+            .schedule()
+            .and_then(|schedule| schedule::next_after(schedule, scheduled_for - 1).ok().flatten())
+            .is_some_and(|at| at == scheduled_for);
+        if !is_due {
+            continue;
         }
-        _ => tracing::warn!(instance = instance.key, "a scheduled backup is left out: one runs and one waits already"),
+        let spec = JobSpec::Backup(BackupSpec {
+            instance_key: instance_key.to_owned(),
+            rule_name: rule.name.clone(),
+            tag_override: None,
+            trigger: BackupTrigger::Scheduled,
+            scheduled_for: Some(scheduled_for),
+        });
+        enqueue_own(&mut writer, app, &instance.vault_key, &spec).await?;
     }
     writer.commit().await
 }
 
-async fn begin_expiry(app: &App, instance_key: &str) -> db::DbResult<()> {
+async fn begin_expiry(app: &App, instance_key: &str, now: i64) -> db::DbResult<()> {
     let granted = Granted::service();
     let mut writer = app.db.write().await?;
-    if !db::jobs::unfinished(&mut writer, instance_key, "expire").await?.is_empty() {
+    let is_under_way = !db::jobs::unfinished(&mut writer, instance_key, "expire").await?.is_empty();
+    if is_under_way || db::jobs::has_ended_since(&mut writer, instance_key, "expire", now - EXPIRY_PAUSE_MICROS).await?
+    {
         return Ok(());
     }
     let Some(instance) = db::instances::get(&mut writer, &granted, instance_key).await? else { return Ok(()) };
-    if instance.state == blobkeep_arm::instance::ProtectionState::ProtectionStopped {
-        return Ok(());
-    }
     let spec = JobSpec::Expire(ExpireSpec { instance_key: instance_key.to_owned(), recalculate: false });
     enqueue_own(&mut writer, app, &instance.vault_key, &spec).await?;
     writer.commit().await

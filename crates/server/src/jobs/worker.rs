@@ -1,13 +1,14 @@
 //! Claims jobs and does them.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blobkeep_arm::error::ApiError;
 use blobkeep_arm::job::JobStatus;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::fault::{Fault, internal};
 use super::spec::JobSpec;
@@ -20,8 +21,21 @@ use crate::db::{self, jobs::Job};
 const JOBS: usize = 4;
 /// The queue is looked at this often.
 const IDLE: Duration = Duration::from_millis(100);
-/// A passing fault is final after this many tries.
-const TRIES: i64 = 6;
+/// The longest wait before a job is tried again, in seconds.
+const LONGEST_WAIT_SECONDS: i64 = 600;
+/// A job that this process works on already is looked at again after this long, in microseconds.
+const SECOND_LOOK_MICROS: i64 = 5_000_000;
+
+/// How often a job is tried while its fault is a passing one. What a client waits for fails soon; what would leave the vault and its records
+/// apart never does.
+fn tries(spec: &JobSpec) -> i64 {
+    match spec {
+        JobSpec::ValidateBackup(_) | JobSpec::ValidateRestore(_) => 1,
+        JobSpec::Configure(_) | JobSpec::UpdateInstance(_) => 4,
+        JobSpec::Backup(_) | JobSpec::Restore(_) => 12,
+        JobSpec::DeleteInstance(_) | JobSpec::UndeleteInstance(_) | JobSpec::Expire(_) => i64::MAX,
+    }
+}
 
 /// How a job ended well.
 pub(super) struct Done {
@@ -42,15 +56,24 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
     if let Err(error) = release_leases(&app).await {
         tracing::error!(%error, "leases of the process before cannot be released; their jobs go on when they run out");
     }
-    let owner = uuid::Uuid::new_v4().to_string();
+    let at_work: Arc<Mutex<HashSet<String>>> = Arc::default();
     let places = Arc::new(Semaphore::new(JOBS));
     let mut running = JoinSet::new();
     while !*stopped.borrow() {
-        while running.try_join_next().is_some() {}
+        while let Some(ended) = running.try_join_next() {
+            log_failure(ended);
+        }
         let Ok(place) = places.clone().acquire_owned().await else { break };
+        // Each claim has an owner of its own: a run whose lease was taken over must notice, also within one process.
+        let owner = uuid::Uuid::new_v4().to_string();
         match claim(&app, &owner).await {
             Ok(Some(job)) => {
-                running.spawn(work(app.clone(), job, owner.clone(), stopped.clone(), place));
+                match AtWork::begin(&at_work, &job.id) {
+                    Some(guard) => {
+                        running.spawn(work(app.clone(), job, owner, stopped.clone(), (place, guard)));
+                    }
+                    None => leave(&app, &job, &owner).await,
+                }
                 continue;
             }
             Ok(None) => {}
@@ -62,9 +85,45 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
         }
     }
     while let Some(ended) = running.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a job's task failed");
-        }
+        log_failure(ended);
+    }
+}
+
+fn log_failure(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a job's task failed");
+    }
+}
+
+/// Marks a job as being worked on in this process, as long as it lives.
+struct AtWork {
+    all: Arc<Mutex<HashSet<String>>>,
+    id: String,
+}
+
+impl AtWork {
+    fn begin(all: &Arc<Mutex<HashSet<String>>>, id: &str) -> Option<Self> {
+        let is_new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        is_new.then(|| Self { all: all.clone(), id: id.to_owned() })
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// The lease ran out while the job still runs here (the machine slept, say). That run will find its lease gone and stop; then the job goes on.
+async fn leave(app: &App, job: &Job, owner: &str) {
+    tracing::warn!(job = job.id, "a job outlived its lease; it is taken up again when its first run has stopped");
+    let give_back = async {
+        let mut writer = app.db.write().await?;
+        db::jobs::postpone(&mut writer, &job.id, owner, &job.state, app.now() + SECOND_LOOK_MICROS).await?;
+        writer.commit().await
+    };
+    if let Err(error) = give_back.await {
+        tracing::error!(job = job.id, %error, "a job cannot be given back");
     }
 }
 
@@ -88,7 +147,13 @@ async fn claim(app: &App, owner: &str) -> db::DbResult<Option<Job>> {
     Ok(job)
 }
 
-async fn work(app: Arc<App>, job: Job, owner: String, stopped: signal::Receiver<bool>, _place: OwnedSemaphorePermit) {
+async fn work(
+    app: Arc<App>,
+    job: Job,
+    owner: String,
+    stopped: signal::Receiver<bool>,
+    _held: (OwnedSemaphorePermit, AtWork),
+) {
     let (watch, keeper) = Watch::start(&app, &job, &owner, stopped);
     tracing::info!(
         job = job.id,
@@ -97,7 +162,16 @@ async fn work(app: Arc<App>, job: Job, owner: String, stopped: signal::Receiver<
         instance = job.instance_key,
         "job begins"
     );
-    let outcome = match do_it(&app, &job, &watch).await {
+    // A task of its own, so that a panic ends this job and nothing else.
+    let task = tokio::spawn({
+        let (app, job, watch) = (app.clone(), job.clone(), watch.clone());
+        async move { do_it(&app, &job, &watch).await }
+    });
+    let outcome = task.await.unwrap_or_else(|error| {
+        tracing::error!(job = job.id, %error, "a job panicked");
+        Err(Fault::Final(Box::new(internal("the job panicked"))))
+    });
+    let outcome = match outcome {
         Err(Fault::Cancelled) => Err(watch.fault_of_stop().unwrap_or(Fault::Cancelled)),
         outcome => outcome,
     };
@@ -129,8 +203,8 @@ async fn end(app: &App, job: &Job, watch: &Watch, outcome: Result<Done, Fault>) 
             tracing::info!(job = job.id, "job is left to be taken up again");
             return Ok(());
         }
-        Err(Fault::Passing(error)) if job.attempt < TRIES && job.spec.is_visible() => {
-            let wait_seconds = 2_i64 << job.attempt.clamp(0, 6);
+        Err(Fault::Passing(error)) if job.attempt < tries(&job.spec) => {
+            let wait_seconds = (1_i64 << job.attempt.clamp(0, 20)).min(LONGEST_WAIT_SECONDS);
             tracing::warn!(job = job.id, error = error.message, wait_seconds, "job is tried again later");
             let mut writer = app.db.write().await?;
             let not_before = now + wait_seconds * 1_000_000;
