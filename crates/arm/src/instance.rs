@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::id::ResourceId;
+use crate::id::{ResourceId, fold};
 use crate::time::format_instant;
 use crate::word::{Invalid, blob_datasource_type, read, words};
 
@@ -113,9 +113,16 @@ impl Datasource {
         Ok(id)
     }
 
-    /// Fills in what follows from the id, and gives known words their spelling.
+    /// Fills in what follows from the id, and gives known words their spelling. An id that was sent in another form than
+    /// ids are compared in (escapes, repeated slashes, spaces around it) becomes the canonical one, so that whoever compares
+    /// it later finds the same account; casing stays as sent.
     pub fn complete(&mut self, object_type: &str) {
         object_type.clone_into(&mut self.object_type);
+        if let Ok(account) = self.account("resourceID")
+            && fold(&self.resource_id) != account.folded()
+        {
+            self.resource_id = account.to_string();
+        }
         if self.resource_name.is_empty() {
             let id = self.resource_id.trim_end_matches('/');
             self.resource_name = id.rsplit('/').next().unwrap_or_default().to_owned();

@@ -3,12 +3,14 @@
 //! A connection holds secrets: it is stored sealed, has no `Debug` that shows them, and is never part of an answer. This file opens no
 //! connection itself; [`AccountBrowser`] does, and the address of an endpoint is checked again there, at every connect.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use blobkeep_arm::envelope;
+use blobkeep_source::azure as source;
+use blobkeep_source::{AddressPolicy, AzureOptions, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -83,12 +85,6 @@ pub const CONNECTION_MEMBERS: &[&str] = &[
     "accountName",
 ];
 
-/// What Azurite and its kin call the well-known account.
-const DEVELOPMENT_ACCOUNT: &str = "devstoreaccount1";
-/// The well-known, published key of that account; no secret.
-const DEVELOPMENT_KEY: &str =
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-
 impl Connection {
     /// The word in `kind`.
     pub fn kind_name(&self) -> &'static str {
@@ -139,25 +135,35 @@ impl Connection {
         if [key, sas, string].iter().flatten().count() != 1 {
             return Err(invalid("give exactly one of 'accountKey', 'sasToken' and 'connectionString'"));
         }
-        let (url, credential) = if let Some(string) = string {
-            read_connection_string(string)?
+        let options = if let Some(string) = string {
+            AzureOptions::from_connection_string(string)
         } else {
             let url =
                 envelope::text(body, "url").ok_or_else(|| invalid("'url' is missing: the account's blob endpoint"))?;
             let url = read_endpoint(url)?;
-            let credential = match (key, sas) {
+            match (key, sas) {
                 (Some(key), _) => {
-                    let own = envelope::text(body, "accountName").map(str::to_owned);
-                    Credential::AccountKey {
-                        account_name: own.unwrap_or_else(|| account_of(&url)),
-                        key: checked_key(key)?,
-                    }
+                    let key = Secret::new(checked_key(key)?);
+                    check_endpoint(&url, &config.allowed_endpoint_ranges)?;
+                    AzureOptions::of_account_by_key(&url, envelope::text(body, "accountName"), key)
                 }
-                (None, sas) => Credential::SasToken { token: checked_sas(sas.unwrap_or(""))? },
-            };
-            (url, credential)
+                (None, sas) => {
+                    let sas = Secret::new(checked_sas(sas.unwrap_or(""))?);
+                    check_endpoint(&url, &config.allowed_endpoint_ranges)?;
+                    AzureOptions::of_account_by_sas(&url, &sas)
+                }
+            }
         };
+        let options = options.map_err(|error| ConnectionError::Invalid(error.message))?;
+        let url = options.endpoint.url();
         check_endpoint(&url, &config.allowed_endpoint_ranges)?;
+        let credential = match &options.credential {
+            source::Credential::AccountKey { account, key } => {
+                Credential::AccountKey { account_name: account.clone(), key: checked_key(key.reveal())? }
+            }
+            source::Credential::Sas(sas) => Credential::SasToken { token: checked_sas(sas.reveal())? },
+            _ => return Err(invalid("it holds no credential")),
+        };
         Ok(Self::AzureBlob { url, credential })
     }
 
@@ -184,32 +190,53 @@ impl Connection {
     }
 }
 
+/// Checks a stored connection once more against the configuration as it is now, and a folder against what lies on the way to it now.
+/// Whoever opens a connection calls this first.
+///
+/// # Errors
+/// As [`Connection::from_body`].
+pub fn check_connection(config: &Config, connection: &Connection) -> Result<(), ConnectionError> {
+    match connection {
+        Connection::AzureBlob { url, .. } => check_endpoint(url, &config.allowed_endpoint_ranges),
+        Connection::LocalFolder { path } => check_folder(path, config).map(|_| ()),
+    }
+}
+
 /// The canonical folder, if it lies below an allowed root, is reached without a symbolic link and is not the data folder.
+///
+/// Outside of the roots nothing is looked at, so that no answer tells what is there: the path is judged as it is written first, and
+/// from the root down no link is followed.
 fn check_folder(folder: &Path, config: &Config) -> Result<PathBuf, ConnectionError> {
     let shown = folder.display();
-    let canonical = folder
-        .canonicalize()
-        .map_err(|error| ConnectionError::Invalid(format!("the folder '{shown}' cannot be opened: {error}")))?;
-    if !canonical.is_dir() {
-        return Err(ConnectionError::Invalid(format!("'{shown}' is not a folder")));
+    let invalid = |text: String| ConnectionError::Invalid(text);
+    if folder.components().any(|part| matches!(part, Component::ParentDir)) {
+        return Err(invalid(format!("the way to '{shown}' holds '..'")));
+    }
+    let root_and_rest = config.local_roots.iter().find_map(|root| {
+        let canonical = root.canonicalize().unwrap_or_else(|_| root.clone());
+        let below = folder.strip_prefix(root).or_else(|_| folder.strip_prefix(&canonical)).ok()?.to_owned();
+        Some((canonical, below))
+    });
+    let Some((mut canonical, below)) = root_and_rest else {
+        return Err(invalid(format!("'{shown}' does not lie below one of the 'local_roots' of the configuration")));
+    };
+    let cannot = |error: io::Error| invalid(format!("the folder '{shown}' cannot be opened: {error}"));
+    let mut found = canonical.symlink_metadata().map_err(cannot)?;
+    for part in below.components() {
+        canonical.push(part);
+        found = canonical.symlink_metadata().map_err(cannot)?;
+        if found.is_symlink() {
+            return Err(invalid(format!("the way to '{shown}' holds a symbolic link")));
+        }
+    }
+    if !found.is_dir() {
+        return Err(invalid(format!("'{shown}' is not a folder")));
     }
     let data_dir = config.data_dir.canonicalize().unwrap_or_else(|_| config.data_dir.clone());
     if canonical.starts_with(&data_dir) || data_dir.starts_with(&canonical) {
-        return Err(ConnectionError::Invalid(format!("'{shown}' is, holds or lies in the service's own data folder")));
+        return Err(invalid(format!("'{shown}' is, holds or lies in the service's own data folder")));
     }
-    for root in &config.local_roots {
-        let Ok(canonical_root) = root.canonicalize() else { continue };
-        if !canonical.starts_with(&canonical_root) {
-            continue;
-        }
-        // The way from the root down must be the same as it was written: otherwise a link was followed.
-        let below = folder.strip_prefix(root).or_else(|_| folder.strip_prefix(&canonical_root));
-        if below.is_ok_and(|below| canonical_root.join(below) == canonical) {
-            return Ok(canonical);
-        }
-        return Err(ConnectionError::Invalid(format!("the way to '{shown}' holds a symbolic link or '..'")));
-    }
-    Err(ConnectionError::Invalid(format!("'{shown}' does not lie below one of the 'local_roots' of the configuration")))
+    Ok(canonical)
 }
 
 /// The endpoint without a slash at the end; refuses user names, queries and other schemes.
@@ -231,28 +258,20 @@ fn read_endpoint(url: &str) -> Result<String, ConnectionError> {
     Ok(trimmed.to_owned())
 }
 
-/// Host and the path behind it (without slashes at its ends).
-fn host_and_path(url: &str) -> (&str, &str) {
+/// The host of an address, without port and brackets.
+fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = match authority.strip_prefix('[') {
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.strip_prefix('[') {
         Some(v6) => v6.split_once(']').map_or(v6, |(host, _)| host),
         None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
-    (host, path.trim_matches('/'))
-}
-
-/// The account that an endpoint names: the first path segment of a path-style one, else the first label of the host.
-fn account_of(url: &str) -> String {
-    let (host, path) = host_and_path(url);
-    let first = if path.is_empty() { host.split('.').next() } else { path.split('/').next() };
-    first.unwrap_or("").to_owned()
+    }
 }
 
 /// Public, loopback or configured; never link-local. Names are checked here only as far as they are literal addresses: what a name
 /// resolves to is checked at every connect.
 fn check_endpoint(url: &str, ranges: &[IpRange]) -> Result<(), ConnectionError> {
-    let (host, _) = host_and_path(url);
+    let host = host_of(url);
     let is_plain = url.starts_with("http://");
     let lower = host.to_ascii_lowercase();
     let is_local_name = lower == "localhost" || lower.ends_with(".localhost");
@@ -280,37 +299,24 @@ fn unmapped(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether the service may connect to that address for a user: link-local never, loopback and public always, others by configuration.
+/// Which addresses connections may go to: public and loopback ones, the ranges of the configuration, never link-local ones.
+pub fn address_policy(ranges: &[IpRange]) -> AddressPolicy {
+    let allowed_ranges = ranges.iter().filter_map(|range| range.to_string().parse().ok()).collect();
+    AddressPolicy { allowed_ranges, ..AddressPolicy::default() }
+}
+
+/// Whether the service may connect to that address for a user: by the rule that holds at every connect.
 ///
 /// # Errors
 /// [`ConnectionError::Invalid`] naming the address.
 pub fn check_address(address: IpAddr, ranges: &[IpRange]) -> Result<(), ConnectionError> {
-    let address = unmapped(address);
-    let is_link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    if is_link_local {
-        return Err(ConnectionError::Invalid(format!("the link-local address {address} is never connected to")));
-    }
-    if address.is_loopback() || ranges.iter().any(|range| range.contains(address)) {
-        return Ok(());
-    }
-    let is_special = match address {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            let is_shared = a == 100 && (64..128).contains(&b);
-            v4.is_private() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast() || is_shared || a == 0
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unspecified() || v6.is_multicast(),
-    };
-    if is_special {
-        let text = format!(
+    // What not even the operator's own commands reach no configuration can allow.
+    AddressPolicy::for_operator().check(address).map_err(ConnectionError::Invalid)?;
+    address_policy(ranges).check(address).map_err(|_| {
+        ConnectionError::Invalid(format!(
             "the address {address} is not public: allow its range in 'allowed_endpoint_ranges' of the configuration"
-        );
-        return Err(ConnectionError::Invalid(text));
-    }
-    Ok(())
+        ))
+    })
 }
 
 fn checked_key(key: &str) -> Result<String, ConnectionError> {
@@ -328,42 +334,6 @@ fn checked_sas(token: &str) -> Result<String, ConnectionError> {
     } else {
         Err(ConnectionError::Invalid("the SAS token holds no 'sig='".to_owned()))
     }
-}
-
-/// Reads a connection string in the form that Azure's tools give.
-fn read_connection_string(text: &str) -> Result<(String, Credential), ConnectionError> {
-    let invalid = |text: &str| ConnectionError::Invalid(text.to_owned());
-    let mut pairs = Vec::new();
-    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-        let (key, value) =
-            part.split_once('=').ok_or_else(|| invalid("the connection string is no list of Name=Value pairs"))?;
-        pairs.push((key.trim().to_ascii_lowercase(), value.trim().to_owned()));
-    }
-    let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    if get("usedevelopmentstorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        let url = format!("http://127.0.0.1:10000/{DEVELOPMENT_ACCOUNT}");
-        let credential =
-            Credential::AccountKey { account_name: DEVELOPMENT_ACCOUNT.to_owned(), key: DEVELOPMENT_KEY.to_owned() };
-        return Ok((url, credential));
-    }
-    let url = match (get("blobendpoint"), get("accountname")) {
-        (Some(url), _) => read_endpoint(url)?,
-        (None, Some(name)) => {
-            let protocol = get("defaultendpointsprotocol").unwrap_or("https");
-            let suffix = get("endpointsuffix").unwrap_or("core.windows.net");
-            read_endpoint(&format!("{protocol}://{name}.blob.{suffix}"))?
-        }
-        (None, None) => return Err(invalid("the connection string has neither BlobEndpoint nor AccountName")),
-    };
-    let credential = match (get("accountkey"), get("sharedaccesssignature")) {
-        (Some(key), _) => Credential::AccountKey {
-            account_name: get("accountname").map_or_else(|| account_of(&url), str::to_owned),
-            key: checked_key(key)?,
-        },
-        (None, Some(sas)) => Credential::SasToken { token: checked_sas(sas)? },
-        (None, None) => return Err(invalid("the connection string has neither AccountKey nor SharedAccessSignature")),
-    };
-    Ok((url, credential))
 }
 
 /// A container as the API lists it.
@@ -397,7 +367,7 @@ pub trait AccountBrowser: Send + Sync {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Connection, Credential, check_address};
+    use super::{Connection, Credential, check_address, check_connection};
     use crate::config::{Config, IpRange};
 
     const KEY: &str = "c2VjcmV0";
@@ -517,6 +487,9 @@ mod tests {
         for folder in [&root.join("acc"), &data, &dir.path().join("outside")] {
             std::fs::create_dir_all(folder).unwrap();
         }
+        std::fs::create_dir_all(dir.path().join("outside/outside-sub")).unwrap();
+        std::fs::create_dir_all(dir.path().join("outside-sub")).unwrap();
+        std::fs::write(root.join("acc/file"), "x").unwrap();
         std::os::unix::fs::symlink(root.join("acc"), root.join("link")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("outside"), root.join("escape")).unwrap();
         let mut config = Config::new(&data);
@@ -531,11 +504,84 @@ mod tests {
         assert!(connect(&root.join("acc/../acc")).unwrap_err().contains("'..'"));
         assert!(connect(&dir.path().join("outside")).unwrap_err().contains("local_roots"));
         assert!(connect(&root.join("missing")).unwrap_err().contains("cannot be opened"));
+        assert!(connect(&root.join("acc/file")).unwrap_err().contains("not a folder"));
+        for way in [dir.path().to_owned(), root.join("escape"), root.join("..")] {
+            let told = |name: &str| connect(&way.join(name)).unwrap_err().replace(name, "");
+            assert_eq!(told("outside-sub"), told("nothing-at-all"), "what lies outside of the roots is not told");
+        }
         assert!(connect(&data).unwrap_err().contains("data folder"));
         assert!(
             connect(&root).unwrap_err().contains("data folder"),
             "a folder that holds the data folder would show its keys"
         );
+    }
+
+    #[test]
+    fn a_stored_connection_is_checked_again_where_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("srv/acc")).unwrap();
+        std::fs::create_dir_all(root.join("secret")).unwrap();
+        let mut config = Config::new(root.join("data"));
+        config.local_roots = vec![root.join("srv")];
+        let body = json!({ "kind": "LocalFolder", "url": format!("file://{}/srv/acc", root.display()) });
+        let folder = Connection::from_body(&body, &config).unwrap();
+        assert_eq!(check_connection(&config, &folder), Ok(()));
+        std::fs::remove_dir(root.join("srv/acc")).unwrap();
+        std::os::unix::fs::symlink(root.join("secret"), root.join("srv/acc")).unwrap();
+        assert!(check_connection(&config, &folder).unwrap_err().to_string().contains("symbolic link"));
+        config.local_roots.clear();
+        assert!(check_connection(&config, &folder).unwrap_err().to_string().contains("local_roots"));
+
+        config.allowed_endpoint_ranges = vec![IpRange::parse("10.0.0.0/8").unwrap()];
+        let private = Connection::from_body(&azure("http://10.1.2.3:10000/acc"), &config).unwrap();
+        assert_eq!(check_connection(&config, &private), Ok(()));
+        config.allowed_endpoint_ranges.clear();
+        assert!(check_connection(&config, &private).is_err(), "the configuration was narrowed since");
+    }
+
+    #[test]
+    fn hosts_of_ones_own_are_taken_with_the_account_in_the_path_or_beside_it() {
+        let taken = |body: &Value| match Connection::from_body(body, &config()).unwrap() {
+            Connection::AzureBlob { url, credential: Credential::AccountKey { account_name, .. } } => {
+                (url, account_name)
+            }
+            other => panic!("{other:?}"),
+        };
+        let key =
+            |url: &str, name: Value| json!({ "kind": "AzureBlob", "url": url, "accountKey": KEY, "accountName": name });
+        let string = |url: &str| {
+            let string = format!("BlobEndpoint={url};AccountName=devstoreaccount1;AccountKey={KEY}");
+            json!({ "kind": "AzureBlob", "connectionString": string })
+        };
+        for (body, url, name) in [
+            (
+                key("https://azurite.corp.local:10000/devstoreaccount1/", json!(null)),
+                "/devstoreaccount1",
+                "devstoreaccount1",
+            ),
+            (string("https://azurite.corp.local:10000/devstoreaccount1"), "/devstoreaccount1", "devstoreaccount1"),
+            (key("https://azurite.corp.local:10000", json!("acc")), "", "acc"),
+            (string("https://azurite.corp.local:10000"), "", "devstoreaccount1"),
+        ] {
+            let (kept, account) = taken(&body);
+            assert_eq!((kept, account.as_str()), (format!("https://azurite.corp.local:10000{url}"), name));
+            // What is kept opens later, too.
+            let opened = blobkeep_source::Connection::by_key(
+                &format!("https://azurite.corp.local:10000{url}"),
+                Some(name),
+                blobkeep_source::Secret::new(KEY),
+            );
+            assert!(opened.unwrap().open_source().is_ok());
+        }
+        for (body, wanted) in [
+            (key("https://azurite.corp.local/one", json!("other")), "other"),
+            (key("https://acc.blob.core.windows.net/photos", json!(null)), "more than an account"),
+            (key("http://127.0.0.1:10000", json!(null)), "missing"),
+            (key("https://168.63.129.16/acc", json!(null)), "never connected"),
+        ] {
+            assert!(refused(&body).contains(wanted), "{body}: {}", refused(&body));
+        }
     }
 
     #[test]

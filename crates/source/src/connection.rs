@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use blobkeep_vault::{Source, SourceError, SourceErrorKind, Target};
+use blobkeep_vault::{Source, SourceError, Target};
 
 use crate::azure::{AddressPolicy, AzureAccount, AzureOptions, Secret};
 use crate::local::LocalFolder;
@@ -15,7 +15,8 @@ pub enum Connection {
     AzureBlob(Box<AzureOptions>),
     /// A folder whose sub-folders are the containers.
     LocalFolder {
-        /// The folder; the caller has checked that it is one that may be used.
+        /// The folder, absolute and without symbolic links; the caller has checked that it is one that may be used. A link that
+        /// was put into the way since then refuses the opening.
         path: PathBuf,
     },
 }
@@ -29,20 +30,21 @@ impl Connection {
         AzureOptions::from_connection_string(text).map(|options| Self::AzureBlob(Box::new(options)))
     }
 
-    /// An Azure Blob endpoint by its address and account key.
+    /// An Azure Blob endpoint by its address and account key; `account` is the name that requests are signed with, where the
+    /// address does not tell it.
     ///
     /// # Errors
     /// What is wrong with the address.
-    pub fn by_key(url: &str, key: Secret) -> Result<Self, SourceError> {
-        whole_account(AzureOptions::from_url(url, Some(key), None)?)
+    pub fn by_key(url: &str, account: Option<&str>, key: Secret) -> Result<Self, SourceError> {
+        AzureOptions::of_account_by_key(url, account, key).map(|options| Self::AzureBlob(Box::new(options)))
     }
 
     /// An Azure Blob endpoint by its address and a shared access signature.
     ///
     /// # Errors
     /// What is wrong with the address.
-    pub fn by_sas(url: &str, sas: Secret) -> Result<Self, SourceError> {
-        whole_account(AzureOptions::from_url(url, None, Some(sas))?)
+    pub fn by_sas(url: &str, sas: &Secret) -> Result<Self, SourceError> {
+        AzureOptions::of_account_by_sas(url, sas).map(|options| Self::AzureBlob(Box::new(options)))
     }
 
     /// The same with another rule on addresses; without effect on folders.
@@ -62,7 +64,7 @@ impl Connection {
     pub fn open_source(&self) -> Result<Arc<dyn Source>, SourceError> {
         Ok(match self {
             Self::AzureBlob(options) => Arc::new(AzureAccount::new((**options).clone())?),
-            Self::LocalFolder { path } => Arc::new(LocalFolder::account(path)?),
+            Self::LocalFolder { path } => Arc::new(LocalFolder::account_without_links(path)?),
         })
     }
 
@@ -73,7 +75,7 @@ impl Connection {
     pub fn open_target(&self) -> Result<Arc<dyn Target>, SourceError> {
         Ok(match self {
             Self::AzureBlob(options) => Arc::new(AzureAccount::new((**options).clone())?),
-            Self::LocalFolder { path } => Arc::new(LocalFolder::account(path)?),
+            Self::LocalFolder { path } => Arc::new(LocalFolder::account_without_links(path)?),
         })
     }
 
@@ -86,35 +88,27 @@ impl Connection {
     }
 }
 
-fn whole_account(options: AzureOptions) -> Result<Connection, SourceError> {
-    if let Some(container) = &options.container {
-        return Err(SourceError::new(
-            SourceErrorKind::Refused,
-            format!("{}/{container} is the address of a container: give that of the account", options.endpoint),
-        ));
-    }
-    Ok(Connection::AzureBlob(Box::new(options)))
-}
-
 #[cfg(test)]
 mod tests {
+    use blobkeep_vault::SourceErrorKind;
+
     use super::*;
 
     #[test]
     fn an_account_is_connected_as_a_whole_and_shows_no_secret() {
         let key = || Secret::new("c2VjcmV0");
-        assert!(Connection::by_key("https://acc.blob.core.windows.net/photos", key()).is_err());
-        let connection = Connection::by_key("https://acc.blob.core.windows.net/", key()).unwrap();
+        assert!(Connection::by_key("https://acc.blob.core.windows.net/photos", None, key()).is_err());
+        let connection = Connection::by_key("https://acc.blob.core.windows.net/", None, key()).unwrap();
         assert_eq!(connection.describe(), "Azure Blob account https://acc.blob.core.windows.net");
         assert!(!format!("{connection:?}").contains("c2VjcmV0"));
     }
 
     #[test]
     fn addresses_are_checked_when_it_is_opened() {
-        let connection = Connection::by_sas("http://169.254.169.254/acc", Secret::new("sig=x")).unwrap();
+        let connection = Connection::by_sas("http://169.254.169.254/acc", &Secret::new("sig=x")).unwrap();
         let error = connection.open_source().err().unwrap();
         assert_eq!(error.kind, SourceErrorKind::Refused);
-        let private = Connection::by_sas("http://10.0.0.1/acc", Secret::new("sig=x")).unwrap();
+        let private = Connection::by_sas("http://10.0.0.1/acc", &Secret::new("sig=x")).unwrap();
         assert!(private.open_source().is_err());
         assert!(private.with_addresses(AddressPolicy::for_operator()).open_source().is_ok());
     }

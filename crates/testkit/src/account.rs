@@ -33,6 +33,8 @@ struct Inner {
     reads_until_failure: Option<u64>,
     writes_until_failure: Option<u64>,
     reversed: bool,
+    change_at_read: Option<(u64, String, String, Bytes)>,
+    vanish_at_list: Option<String>,
 }
 
 /// The account.
@@ -113,6 +115,16 @@ impl MemoryAccount {
         std::mem::take(&mut self.lock().calls)
     }
 
+    /// At the read of this number from now on, just before it, the blob gets another content.
+    pub fn change_at_read(&self, reads: u64, container: &str, name: &str, content: impl Into<Bytes>) {
+        self.lock().change_at_read = Some((reads, container.to_owned(), name.to_owned(), content.into()));
+    }
+
+    /// The container is deleted when it is listed next.
+    pub fn vanish_at_list(&self, container: &str) {
+        self.lock().vanish_at_list = Some(container.to_owned());
+    }
+
     /// Reads fail after this many.
     pub fn fail_after_reads(&self, reads: Option<u64>) {
         self.lock().reads_until_failure = reads;
@@ -172,6 +184,10 @@ impl Source for MemoryAccount {
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
         let mut inner = self.lock();
         inner.calls.push(Call::List(container.to_owned()));
+        if inner.vanish_at_list.as_deref() == Some(container) {
+            inner.containers.remove(container);
+            return Err(SourceError::new(SourceErrorKind::NotFound, format!("container {container} is gone")));
+        }
         let mut entries: Vec<BlobEntry> = inner
             .blobs
             .values()
@@ -189,6 +205,18 @@ impl Source for MemoryAccount {
 
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
         let name = entry.display_name();
+        let due = match &mut self.lock().change_at_read {
+            Some((0, ..)) => true,
+            Some((left, ..)) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        };
+        let change = if due { self.lock().change_at_read.take() } else { None };
+        if let Some((_, container, name, content)) = change {
+            self.put(&container, &name, content);
+        }
         let mut inner = self.lock();
         inner.calls.push(Call::Read(name.clone(), range.clone()));
         if !spend(&mut inner.reads_until_failure) {

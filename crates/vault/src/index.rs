@@ -3,7 +3,7 @@
 //!
 //! A run is `magic | salt | sealed blocks | sealed fence table | trailer` (`docs/format.md`, "Index").
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +53,7 @@ pub struct Index {
     store: Arc<dyn Store>,
     keys: Arc<VaultKeys>,
     runs: RwLock<Vec<Arc<Run>>>,
+    damaged: Mutex<BTreeMap<String, String>>,
     blocks: Mutex<BlockCache>,
 }
 
@@ -60,7 +61,13 @@ impl Index {
     /// Opens all runs of the store: reads their fences, not their blocks.
     pub async fn open(store: Arc<dyn Store>, keys: Arc<VaultKeys>) -> Result<Self> {
         let capacity = NonZeroUsize::new(CACHED_BLOCKS).unwrap_or(NonZeroUsize::MIN);
-        let index = Self { store, keys, runs: RwLock::default(), blocks: Mutex::new(LruCache::new(capacity)) };
+        let index = Self {
+            store,
+            keys,
+            runs: RwLock::default(),
+            damaged: Mutex::default(),
+            blocks: Mutex::new(LruCache::new(capacity)),
+        };
         index.refresh().await?;
         Ok(index)
     }
@@ -74,10 +81,22 @@ impl Index {
             let Some(last) = files.last() else { return Ok(()) };
             after = Some(last.name.clone());
             for file in files.iter().filter(|file| !known.contains(&file.name)) {
-                let run = self.open_run(&file.name, file.size_bytes).await?;
-                self.runs.write().await.push(Arc::new(run));
+                match self.open_run(&file.name, file.size_bytes).await {
+                    Ok(run) => self.runs.write().await.push(Arc::new(run)),
+                    // What the other runs name can still be restored; what only this one names is missed when it is needed.
+                    Err(Error::Damaged { file, reason }) => {
+                        tracing::error!(file, reason, "an index run is damaged and left out");
+                        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(file, reason);
+                    }
+                    Err(e) => return Err(e),
+                }
             }
         }
+    }
+
+    /// Runs that could not be opened, and why.
+    pub fn damaged_runs(&self) -> BTreeMap<String, String> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn open_run(&self, name: &str, file_bytes: u64) -> Result<Run> {
@@ -309,6 +328,7 @@ mod tests {
             damaged[position] ^= 1;
             store.replace(&name, damaged);
             let outcome = match Index::open(store.clone(), keys.clone()).await {
+                Ok(index) if !index.damaged_runs().is_empty() => Err(Error::damaged(name.clone(), "as it says")),
                 Ok(index) => index.find(entry(3).0).await.map(|found| assert_eq!(found, Some(entry(3).1))),
                 Err(error) => Err(error),
             };

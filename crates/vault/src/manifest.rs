@@ -5,6 +5,7 @@
 //! the one before shares nearly all of them with it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -183,7 +184,7 @@ impl ManifestWriter {
     }
 
     /// Adds the next record, whose key must be greater than the last one.
-    pub async fn push(&mut self, record: Record, writer: &ChunkWriter) -> Result<()> {
+    pub async fn push(&mut self, record: Record, writer: &Arc<ChunkWriter>) -> Result<()> {
         let key = OwnedKey::from(record.key());
         if self.last.as_ref().is_some_and(|last| *last >= key) {
             return Err(Error::Internal(format!("manifest entries are out of order at {:?}", key.name)));
@@ -203,7 +204,7 @@ impl ManifestWriter {
         Ok(())
     }
 
-    async fn close_leaf(&mut self, writer: &ChunkWriter) -> Result<()> {
+    async fn close_leaf(&mut self, writer: &Arc<ChunkWriter>) -> Result<()> {
         let Some(last) = self.leaf.last() else { return Ok(()) };
         let last = OwnedKey::from(last.key());
         let mut totals = Totals::default();
@@ -216,7 +217,7 @@ impl ManifestWriter {
         Ok(())
     }
 
-    async fn close_level(&mut self, level: usize, writer: &ChunkWriter) -> Result<()> {
+    async fn close_level(&mut self, level: usize, writer: &Arc<ChunkWriter>) -> Result<()> {
         let children = std::mem::take(&mut self.levels[level - 1]);
         let Some(last) = children.last().map(|child| child.last.clone()) else { return Ok(()) };
         let mut totals = Totals::default();
@@ -236,7 +237,7 @@ impl ManifestWriter {
     }
 
     /// Closes all pages. The pages are durable after the writer's next flush.
-    pub async fn finish(mut self, writer: &ChunkWriter) -> Result<Root> {
+    pub async fn finish(mut self, writer: &Arc<ChunkWriter>) -> Result<Root> {
         self.close_leaf(writer).await?;
         let mut level = 1;
         loop {

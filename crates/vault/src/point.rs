@@ -126,8 +126,6 @@ pub struct Progress {
     pub root: Root,
     /// Counts so far.
     pub counts: BackupCounts,
-    /// When the job's first run began.
-    pub started_at: Timestamp,
 }
 
 const PROGRESS: &str = "progress";

@@ -169,7 +169,10 @@ fn open_all(
                 opener.open(location.frame_offset, sealed.to_vec(), FRAME_BYTES_AT_MOST)?
             }
         };
-        opened.push((*id, check_chunk(keys, &plaintext, *id, location)?));
+        let chunk = check_chunk(keys, &plaintext, *id, location)?;
+        // A small chunk must not keep the whole frame that it shared in memory.
+        let is_part = chunk.len() < plaintext.len();
+        opened.push((*id, if is_part { Bytes::copy_from_slice(&chunk) } else { chunk }));
         frame = Some((location.frame_offset, plaintext));
     }
     Ok(opened)

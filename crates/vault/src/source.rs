@@ -26,6 +26,12 @@ pub trait Source: Send + Sync {
     /// What this is, for messages: kind and address, never a secret.
     fn describe(&self) -> String;
 
+    /// What this source cannot see, in words for the report (index tags without the right to read them, say). Known at the latest
+    /// after the last page of a listing.
+    fn limits(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// All containers, sorted by name (UTF-8 bytes).
     async fn containers(&self) -> Result<Vec<ContainerEntry>, SourceError>;
 

@@ -228,7 +228,16 @@ impl<'a> Chain<'a> {
             }
             match record.folded {
                 Some(folded) if number == from => state = folded,
-                _ => state.apply(&record.change).map_err(|e| Error::damaged(&name, e.to_string()))?,
+                Some(folded) => {
+                    state.apply(&record.change).map_err(|e| Error::damaged(&name, e.to_string()))?;
+                    if folded.points != state.points || folded.purge_at != state.purge_at {
+                        return Err(Error::damaged(
+                            &name,
+                            "the state folded into it is not what the records before add up to",
+                        ));
+                    }
+                }
+                None => state.apply(&record.change).map_err(|e| Error::damaged(&name, e.to_string()))?,
             }
             state.number = number;
             state.last_hash = blake3::hash(&file).to_hex().to_string();
@@ -238,8 +247,21 @@ impl<'a> Chain<'a> {
 
     /// Adds a record. If another writer was faster, the change is checked against the newer state and tried again.
     pub async fn append(&self, change: Change, now: Timestamp) -> Result<State> {
+        self.append_if(change, now, |_| true).await.map(|(state, _)| state)
+    }
+
+    /// The same, provided that `holds` still says so of the state that the record will follow. The second value tells whether it was added.
+    pub async fn append_if(
+        &self,
+        change: Change,
+        now: Timestamp,
+        holds: impl Fn(&State) -> bool,
+    ) -> Result<(State, bool)> {
         loop {
             let mut state = self.load().await?;
+            if !holds(&state) {
+                return Ok((state, false));
+            }
             let previous = state.last_hash.clone();
             state.apply(&change)?;
             state.number += 1;
@@ -250,7 +272,7 @@ impl<'a> Chain<'a> {
             let file = seal_record(&self.vault.keys.meta_key, &name, &text)?;
             state.last_hash = blake3::hash(&file).to_hex().to_string();
             if self.vault.store.put_if_absent(&name, Bytes::from(file)).await? == Put::Stored {
-                return Ok(state);
+                return Ok((state, true));
             }
         }
     }
@@ -263,16 +285,21 @@ impl<'a> Chain<'a> {
 /// Chunks stay until a prune frees them.
 pub async fn expire(vault: &Vault, instance: &str, now: Timestamp, keep_newest: bool) -> Result<Vec<String>> {
     let chain = Chain::instance(vault, instance)?;
-    let state = chain.load().await?;
-    let is_purged = state.purge_at.is_some_and(|purge_at| purge_at <= now);
-    let newest = state.latest().map(|point| point.job.clone()).filter(|_| keep_newest && state.purge_at.is_none());
+    let may_go = |state: &State, job: &str| {
+        let Some(point) = state.point(job) else { return false };
+        let is_newest = state.latest().is_some_and(|newest| newest.job == job);
+        match state.purge_at {
+            Some(purge_at) => purge_at <= now,
+            None => point.expires_at.is_some_and(|expires_at| expires_at <= now) && !(keep_newest && is_newest),
+        }
+    };
     let mut removed = Vec::new();
-    for point in &state.points {
-        let has_expired = state.purge_at.is_none() && point.expires_at.is_some_and(|expires_at| expires_at <= now);
-        if (is_purged || has_expired) && newest.as_ref() != Some(&point.job) {
-            chain.append(Change::PointRemoved { job: point.job.clone() }, now).await?;
+    for point in chain.load().await?.points {
+        let change = Change::PointRemoved { job: point.job.clone() };
+        // Looked at again as the record is made: the deletion may have been taken back, or the expiry put off, a moment ago.
+        if chain.append_if(change, now, |state| may_go(state, &point.job)).await?.1 {
             vault.store.delete(&crate::point::Point::file_name(instance, &point.job)).await?;
-            removed.push(point.job.clone());
+            removed.push(point.job);
         }
     }
     Ok(removed)

@@ -126,7 +126,14 @@ impl Vault {
         let mut opened = None;
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for slot in store.list("keys/", None).await? {
-            match VaultKeys::unwrap(master, text, &store.get(&slot.name).await?)? {
+            let opened_slot = match store.get(&slot.name).await {
+                Ok(file) => VaultKeys::unwrap(master, text, &file)?,
+                Err(e) => {
+                    tracing::warn!(error = %e, "a key slot cannot be read; its copy may do");
+                    None
+                }
+            };
+            match opened_slot {
                 Some(keys) => {
                     opened = Some(keys);
                     good.push(slot.name);

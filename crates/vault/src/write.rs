@@ -1,5 +1,8 @@
 //! Writing chunks: naming, deduplicating, compressing, sealing into packs, and making packs durable before the index names them.
 //!
+//! What was begun is finished: a put runs in a task of its own, so that a caller who stops waiting leaves no chunk half stored. Once a write
+//! has failed nothing more is taken, because chunks that were said to be stored may be among the lost.
+//!
 //! Memory is bounded by two open packs, [`UPLOADS`] packs on their way to the store, and the index entries of one run.
 
 use std::collections::{HashMap, HashSet};
@@ -8,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, RwLock, Semaphore};
+use tokio::task::JoinHandle;
 
 use crate::chunk::chunk_id;
 use crate::error::{Error, Result};
@@ -15,7 +19,7 @@ use crate::index::Index;
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{Location, PackBuilder, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES};
-use crate::store::{Put, Store};
+use crate::store::{Put, Store, StoreError, StoreErrorKind};
 use crate::vault::Vault;
 
 /// Packs that may be on their way to the store at once.
@@ -66,7 +70,9 @@ pub struct ChunkWriter {
     metadata: Mutex<Open>,
     known: std::sync::Mutex<Known>,
     /// Held for reading by every put and for writing by a flush, which so waits until no put is half done.
-    puts: RwLock<()>,
+    puts: Arc<RwLock<()>>,
+    /// Why an earlier write failed.
+    failed: std::sync::Mutex<Option<StoreError>>,
     uploads: Semaphore,
     cpu: Semaphore,
     new_chunks: AtomicU64,
@@ -85,7 +91,8 @@ impl ChunkWriter {
             content: Mutex::default(),
             metadata: Mutex::default(),
             known: std::sync::Mutex::default(),
-            puts: RwLock::default(),
+            puts: Arc::default(),
+            failed: std::sync::Mutex::default(),
             uploads: Semaphore::new(UPLOADS),
             cpu: Semaphore::new(cores),
             new_chunks: AtomicU64::new(0),
@@ -106,8 +113,41 @@ impl ChunkWriter {
     /// Stores a chunk unless the vault has it, and returns its name. It is durable after the next [`Self::flush`].
     ///
     /// Small content chunks are looked up among those of this writer only, so that none costs a read of the store.
-    pub async fn put(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
-        let _guard = self.puts.read().await;
+    pub async fn put(self: &Arc<Self>, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
+        let task = self.begin(kind, chunk).await?;
+        task.await.map_err(|e| Error::Internal(format!("a writing task died: {e}")))?
+    }
+
+    /// Like [`Self::put`], without waiting for the end. The work goes on even if nobody waits for it.
+    pub async fn begin(self: &Arc<Self>, kind: PackKind, chunk: Bytes) -> Result<JoinHandle<Result<ChunkId>>> {
+        let guard = self.puts.clone().read_owned().await;
+        self.check_not_failed()?;
+        let writer = self.clone();
+        Ok(tokio::spawn(async move {
+            let _guard = guard;
+            let outcome = writer.store(kind, chunk).await;
+            writer.note_failure(&outcome);
+            outcome
+        }))
+    }
+
+    fn check_not_failed(&self) -> Result<()> {
+        match &*self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            None => Ok(()),
+            Some(error) => Err(error.clone().into()),
+        }
+    }
+
+    fn note_failure<T>(&self, outcome: &Result<T>) {
+        let error = match outcome {
+            Ok(_) => return,
+            Err(Error::Store(error)) => error.clone(),
+            Err(error) => StoreError::new(StoreErrorKind::Other, error.to_string()),
+        };
+        self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+    }
+
+    async fn store(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
         let id = self.name(&chunk).await?;
         let is_looked_up = kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES;
         if self.is_known(id) || (is_looked_up && self.index.find(id).await?.is_some()) {
@@ -140,6 +180,13 @@ impl ChunkWriter {
     /// Makes durable and indexed whatever was put before this call.
     pub async fn flush(&self) -> Result<()> {
         let _guard = self.puts.write().await;
+        self.check_not_failed()?;
+        let outcome = self.flush_all().await;
+        self.note_failure(&outcome);
+        outcome
+    }
+
+    async fn flush_all(&self) -> Result<()> {
         for kind in [PackKind::Content, PackKind::Metadata] {
             let shared = std::mem::take(&mut self.open(kind).lock().await.shared);
             if !shared.chunks.is_empty() {
@@ -150,6 +197,10 @@ impl ChunkWriter {
             if let Some(builder) = builder {
                 self.upload(builder).await?;
             }
+        }
+        let lost = self.lock_known().in_flight.len();
+        if lost > 0 {
+            return Err(Error::Internal(format!("{lost} chunks were put and are in no pack")));
         }
         self.write_run(0).await
     }

@@ -234,6 +234,104 @@ async fn a_crash_at_any_write_leaves_a_sound_vault_and_the_job_can_be_run_again(
     }
 }
 
+/// The puts that were begun for the first version must not count as stored when the second one needs the same chunks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_blob_that_changes_while_it_is_read_comes_back_as_it_is_then() {
+    for at_read in 1..8 {
+        let (world, account) = (World::new().await, MemoryAccount::new());
+        let mut content = noise(30 << 20, 7);
+        account.put("c", "big", content.clone());
+        content[29 << 20..].copy_from_slice(&noise(1 << 20, 8));
+        account.change_at_read(at_read, "c", "big", content);
+        world.back_up(&account, "job-1").await.unwrap();
+        assert_eq!(world.restored("job-1").await, account.contents(), "changed at read {at_read}");
+        world.assert_sound().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_backup_of_a_listing_in_another_order_is_whole() {
+    let (world, account) = (World::new().await, sample());
+    account.list_backwards();
+    world.back_up(&account, "job-1").await.unwrap();
+    assert_eq!(world.restored("job-1").await, account.contents());
+    world.assert_sound().await;
+}
+
+/// A pack that could not be stored takes chunks of several blobs with it; progress must not promise them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_now_and_then_never_makes_a_point_with_holes() {
+    let account = MemoryAccount::new();
+    for number in 0..60_u64 {
+        account.put("c", &format!("{number:03}"), noise(900_000, number));
+    }
+    for writes in 0.. {
+        let world = World::new().await;
+        let options = BackupOptions { progress_every: Duration::ZERO, ..BackupOptions::new("inst", "job-1") };
+        world.store.fail_after_writes(writes);
+        let is_done = world.back_up_with(&account, options.clone()).await.is_ok();
+        world.store.fail_after_writes(i64::MAX);
+        world.back_up_with(&account, options).await.unwrap();
+        assert_eq!(world.restored("job-1").await, account.contents(), "after a failure at write {writes}");
+        if is_done || writes > 12 {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_disappears_meanwhile_is_left_out_with_a_warning() {
+    let (world, account) = (World::new().await, sample());
+    account.vanish_at_list("c1");
+    let report = world.back_up(&account, "job-1").await.unwrap();
+    assert_eq!((report.point.root.totals.containers, report.point.root.totals.blobs), (2, 152));
+    assert!(report.warnings[0].contains("c1"), "{:?}", report.warnings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_in_place_leaves_what_could_not_be_backed_up() {
+    let (world, account) = (World::new().await, MemoryAccount::new());
+    account.put("c", "archived", "content");
+    account.touch("c", "archived", |entry| entry.tier = Some("Archive".into()));
+    account.put("c", "plain", "before");
+    world.back_up(&account, "job-1").await.unwrap();
+    account.put("c", "plain", "after");
+    let vault = world.vault().await;
+    let point = blobkeep_vault::point::Point::get(&vault, "inst", "job-1").await.unwrap();
+    let options = InPlaceOptions { ranges: vec![], scratch: std::env::temp_dir() };
+    let live = Arc::new(account.clone());
+    let state = restore::run_in_place(
+        &vault,
+        &point,
+        live.clone(),
+        live,
+        &options,
+        RestoreState::default(),
+        &NoJournal,
+        &Unwatched,
+    )
+    .await
+    .unwrap();
+    assert_eq!((state.counts.written_blobs, state.counts.removed_blobs, state.counts.skipped_blobs), (1, 0, 1));
+    assert_eq!(account.contents()[&("c".into(), "plain".into())], "before");
+    assert!(account.contents().contains_key(&("c".into(), "archived".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_new_makes_no_point_where_that_is_asked_for() {
+    let (world, account) = (World::new().await, sample());
+    world.back_up(&account, "job-1").await.unwrap();
+    let options =
+        |job: &str| BackupOptions { only_if_differs_from: Some("job-1".into()), ..BackupOptions::new("inst", job) };
+    let report = world.back_up_with(&account, options("job-2")).await.unwrap();
+    assert!(!report.is_new && report.point.job == "job-1");
+    account.put("c0", "new", "x");
+    // Another tier sees the change first; it is still a change for this one.
+    world.back_up(&account, "job-3").await.unwrap();
+    let report = world.back_up_with(&account, options("job-4")).await.unwrap();
+    assert!(report.is_new && report.point.job == "job-4");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn running_a_committed_job_again_reports_its_point() {
     let (world, account) = (World::new().await, sample());

@@ -140,3 +140,23 @@ fn stored_instances_are_read_back() {
     let text = serde_json::to_string(&instance).unwrap();
     assert_eq!(serde_json::from_str::<BackupInstance>(&text).unwrap(), instance);
 }
+
+#[test]
+fn an_account_id_in_another_form_becomes_the_canonical_one_and_casing_stays() {
+    let account = "/subscriptions/s/resourceGroups/RG/providers/Microsoft.Storage/storageAccounts/msblobbackup";
+    let upper = account.to_uppercase();
+    for (sent, kept) in [
+        (account, account),
+        (upper.as_str(), upper.as_str()),
+        ("//subscriptions/s/resourcegroups/RG/providers/microsoft.storage/storageaccounts/msblob%62ackup", account),
+        (" /subscriptions/s/resourceGroups/RG/providers/Microsoft.Storage/storageAccounts/msblobbackup/ ", account),
+        ("/subscriptions/s", "/subscriptions/s"),
+    ] {
+        let mut body = seed_put();
+        body["properties"]["datasourceinfo"]["resourceID"] = json!(sent);
+        body["properties"]["datasourceinfo"]["resourceName"] = json!("");
+        let source = BackupInstance::parse_put(&body).unwrap().data_source_info;
+        assert_eq!(source.resource_id, kept);
+        assert_eq!(source.resource_name, kept.rsplit('/').next().unwrap());
+    }
+}

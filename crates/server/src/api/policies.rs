@@ -161,6 +161,7 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             &[("policy", &stored.id), ("instances", &names.join(", "))],
         ));
     }
+    db::role_assignments::delete_within(&mut tx, granted, &stored.key).await?;
     db::policies::delete(&mut tx, granted, &stored.key).await?;
     tx.commit().await?;
     Ok(Answer::ok_empty())

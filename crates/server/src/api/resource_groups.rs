@@ -11,12 +11,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::request::invalid_content;
-use super::subscriptions::{existing_subscription, require_subscription};
+use super::subscriptions::{existing_subscription, find_subscription, require_subscription};
 use super::{Access, Answer, Request, Route};
 use crate::App;
 use crate::auth::{Granted, Rights};
-use crate::db;
 use crate::db::resource_groups::{ResourceGroup, Tags};
+use crate::db::{self, Conn};
 use crate::error::ApiResult;
 
 const READ: &str = "Microsoft.Resources/subscriptions/resourceGroups/read";
@@ -125,11 +125,19 @@ fn group_not_found(id: &ResourceId) -> ApiError {
 /// # Errors
 /// 404 `SubscriptionNotFound` or `ResourceGroupNotFound`.
 pub async fn existing_group(app: &App, granted: &Granted, id: &ResourceId) -> ApiResult<ResourceGroup> {
-    let subscription = existing_subscription(app, id).await?;
+    let mut reader = app.db.read().await?;
+    find_group(&mut reader, granted, id).await
+}
+
+/// The same on a connection that the caller holds: what is read inside a transaction stays so until its end.
+///
+/// # Errors
+/// As [`existing_group`].
+pub(super) async fn find_group(conn: &mut Conn, granted: &Granted, id: &ResourceId) -> ApiResult<ResourceGroup> {
+    let subscription = find_subscription(conn, id).await?;
     let group = id.resource_group().unwrap_or_default();
     let key = ResourceId::group_scope(subscription.id, group).folded();
-    let mut reader = app.db.read().await?;
-    db::resource_groups::get(&mut reader, granted, &key).await?.ok_or_else(|| group_not_found(id))
+    db::resource_groups::get(conn, granted, &key).await?.ok_or_else(|| group_not_found(id))
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -202,6 +210,7 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut group = existing_group(&app, granted, &request.path.id).await?;
     if let Some(tags) = read_tags(&content)? {
         let mut tx = app.db.write().await?;
+        group = find_group(&mut tx, granted, &request.path.id).await?;
         db::resource_groups::set_tags(&mut tx, granted, &request.path.id.folded(), &tags).await?;
         tx.commit().await?;
         group.tags = tags;
@@ -211,9 +220,9 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 
 async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
-    let group = existing_group(&app, granted, &request.path.id).await?;
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
+    let group = find_group(&mut tx, granted, &request.path.id).await?;
     let inside = db::resource_groups::contents(&mut tx, granted, &key).await?;
     if !inside.is_empty() {
         let values = [("group", group.name.as_str()), ("resources", &inside.join(", "))];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blobkeep_arm::instance::ProtectionState;
-use blobkeep_arm::restore::{RestoreRequest, RestoreSource};
+use blobkeep_arm::restore::{RecoveryOption, RestoreRequest, RestoreSelection, RestoreSource};
 use blobkeep_arm::time::format_instant;
 use blobkeep_arm::vault::CrossSubscriptionRestore;
 use blobkeep_arm::word::DataStore;
@@ -41,6 +41,9 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// The account that a restore writes to, which the caller must be able to read.
+///
+/// Not more than read, in place neither: the vault's identity does the writing and is checked for it by the job, and Azure's Backup
+/// Contributor and Backup Operator, who begin restores, have no `Microsoft.Storage/storageAccounts/restoreBlobRanges/action`.
 async fn target_of(app: &App, request: &Request, wanted: &RestoreRequest) -> ApiResult<ResourceId> {
     let parameter = "restoreTargetInfo.datasourceInfo.resourceID";
     let target = wanted.target_account().map_err(|_| bad_account_id(&wanted.target.resource_id, parameter))?;
@@ -64,15 +67,10 @@ async fn check(
     if has_never_worked {
         return Err(instances::wrong_state(stored, "restore"));
     }
-    let is_in_place = target.folded() == stored.datasource_key;
-    if wanted.store == DataStore::OperationalStore && !is_in_place {
-        return Err(ApiError::of(
-            ErrorCode::UserErrorInvalidParameterInRequest,
-            &[
-                ("parameter", "restoreTargetInfo.datasourceInfo.resourceID"),
-                ("reason", "a restore from OperationalStore goes to the protected storage account itself"),
-            ],
-        ));
+    // The tier decides: a state of the vault always comes back as new containers, also in the account that it came from.
+    let is_in_place = wanted.store == DataStore::OperationalStore;
+    if is_in_place {
+        check_in_place(stored, wanted, target)?;
     }
     check_subscription(vault, stored, target)?;
     match &wanted.source {
@@ -82,6 +80,41 @@ async fn check(
     Ok(RestoreSpec::of(wanted, &stored.key, is_in_place))
 }
 
+/// What a restore of the operational tier cannot do: it turns the blobs of the protected account back, under their own names.
+fn check_in_place(stored: &StoredInstance, wanted: &RestoreRequest, target: &ResourceId) -> ApiResult<()> {
+    if target.folded() != stored.datasource_key {
+        return Err(invalid(
+            "restoreTargetInfo.datasourceInfo.resourceID",
+            "a restore from OperationalStore goes to the protected storage account itself",
+        ));
+    }
+    let is_renamed = match &wanted.selection {
+        RestoreSelection::Containers(containers) => containers.iter().any(|each| each.rename_to.is_some()),
+        RestoreSelection::All | RestoreSelection::Ranges(_) => false,
+    };
+    if is_renamed {
+        return Err(invalid(
+            "restoreTargetInfo.restoreCriteria.renameTo",
+            "a restore from OperationalStore turns containers back in place, under their own names",
+        ));
+    }
+    if wanted.option != RecoveryOption::FailIfExists {
+        return Err(invalid(
+            "restoreTargetInfo.recoveryOption",
+            &format!(
+                "{} is for restores from VaultStore; a restore from OperationalStore takes FailIfExists",
+                wanted.option
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// 400: a member of the request cannot be used.
+fn invalid(parameter: &str, reason: &str) -> ApiError {
+    ApiError::of(ErrorCode::UserErrorInvalidParameterInRequest, &[("parameter", parameter), ("reason", reason)])
+}
+
 fn check_subscription(vault: &Vault, stored: &StoredInstance, target: &ResourceId) -> ApiResult<()> {
     let source = ResourceId::parse(&stored.datasource_key).unwrap_or_default();
     let fold = |id: &ResourceId| id.subscription().map(str::to_lowercase);
@@ -89,12 +122,9 @@ fn check_subscription(vault: &Vault, stored: &StoredInstance, target: &ResourceI
     if may_leave || fold(&source) == fold(target) {
         return Ok(());
     }
-    Err(ApiError::of(
-        ErrorCode::UserErrorInvalidParameterInRequest,
-        &[
-            ("parameter", "restoreTargetInfo.datasourceInfo.resourceID"),
-            ("reason", "the vault's crossSubscriptionRestoreSettings do not allow a restore to another subscription"),
-        ],
+    Err(invalid(
+        "restoreTargetInfo.datasourceInfo.resourceID",
+        "the vault's crossSubscriptionRestoreSettings do not allow a restore to another subscription",
     ))
 }
 

@@ -10,12 +10,13 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::request::invalid_content;
-use super::resource_groups::{existing_group, read_location, read_tags};
+use super::resource_groups::{existing_group, find_group, read_location, read_tags};
 use super::subscriptions::require_subscription;
 use super::{Access, Answer, Request, Route};
 use crate::accounts::{BrowsedContainer, Connection, ConnectionError};
 use crate::auth::{Granted, Rights};
 use crate::config::StorageAccountConfig;
+use crate::db::Conn;
 use crate::db::resource_groups::ResourceGroup;
 use crate::db::storage_accounts::StorageAccount;
 use crate::db::subscriptions::Subscription;
@@ -165,11 +166,16 @@ fn not_found(id: &ResourceId) -> ApiError {
 /// # Errors
 /// 404 for the subscription, the group or the account.
 pub async fn existing_account(app: &App, granted: &Granted, id: &ResourceId) -> ApiResult<StorageAccount> {
-    existing_group(app, granted, id).await?;
+    let mut reader = app.db.read().await?;
+    find_account(&mut reader, granted, id).await
+}
+
+/// The same on a connection that the caller holds.
+async fn find_account(conn: &mut Conn, granted: &Granted, id: &ResourceId) -> ApiResult<StorageAccount> {
+    find_group(conn, granted, id).await?;
     let name = id.name_of("storageAccounts").unwrap_or_default();
     let key = id.scope().attach("Microsoft.Storage", "storageAccounts", name).folded();
-    let mut reader = app.db.read().await?;
-    db::storage_accounts::get(&mut reader, granted, &key).await?.ok_or_else(|| not_found(id))
+    db::storage_accounts::get(conn, granted, &key).await?.ok_or_else(|| not_found(id))
 }
 
 fn check_name(name: &str) -> ApiResult<()> {
@@ -224,13 +230,15 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     if !content.is_object() {
         return Err(invalid_content("The body must be a JSON object."));
     }
-    let group = existing_group(&app, granted, &request.path.id).await?;
+    // Where the group is missing nothing else is looked at. It is read again below, for it may go meanwhile.
+    existing_group(&app, granted, &request.path.id).await?;
     let name = request.param("account");
     let location = read_location(&content)?;
     let connection = read_connection(&app, name, &content)?;
     let tags = read_tags(&content)?.unwrap_or_default();
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
+    let group = find_group(&mut tx, granted, &request.path.id).await?;
     let mut account = match db::storage_accounts::get(&mut tx, granted, &key).await? {
         Some(account) if fold_location(&account.location) != fold_location(&location) => {
             let values = [("name", name), ("location", account.location.as_str()), ("wanted", location.as_str())];
@@ -282,7 +290,9 @@ async fn list_in_subscription(app: Arc<App>, request: Request) -> ApiResult<Answ
     let subscription = require_subscription(&app, &request).await?;
     let mut reader = app.db.read().await?;
     let all = db::storage_accounts::list_in_subscription(&mut reader, &subscription.id).await?;
-    show(&app, &request, &all).await
+    drop(reader);
+    let rights = Rights::of(&app, &request.caller.object_id).await?;
+    Ok(show(&rights, &all))
 }
 
 async fn list_in_group(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -291,9 +301,10 @@ async fn list_in_group(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let key = ResourceId::group_scope(subscription.id, request.param("group")).folded();
     let mut reader = app.db.read().await?;
     let all = db::storage_accounts::list_in_group(&mut reader, &key).await?;
+    // Who holds a connection and waits for another one may wait for ever, once enough do so.
+    drop(reader);
     // Whether an empty group is there is told only to who may see it.
     if all.is_empty() && rights.allow("Microsoft.Resources/subscriptions/resourceGroups/read", &key) {
-        drop(reader);
         let granted = crate::auth::authorize(
             &app,
             &request.caller,
@@ -303,27 +314,27 @@ async fn list_in_group(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         .await?;
         existing_group(&app, &granted, &request.path.id).await?;
     }
-    show(&app, &request, &all).await
+    Ok(show(&rights, &all))
 }
 
-async fn show(app: &App, request: &Request, all: &[StorageAccount]) -> ApiResult<Answer> {
-    let rights = Rights::of(app, &request.caller.object_id).await?;
+fn show(rights: &Rights, all: &[StorageAccount]) -> Answer {
     let visible = all.iter().filter(|account| rights.allow(READ, &account.id));
-    Ok(Answer::ok(envelope::list(visible.map(body).collect(), None)))
+    Answer::ok(envelope::list(visible.map(body).collect(), None))
 }
 
 async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let content = request.json()?;
-    let mut account = existing_account(&app, granted, &request.path.id).await?;
-    let connection = read_connection(&app, &account.name, &content)?;
-    if let Some(tags) = read_tags(&content)? {
-        account.tags = tags;
-    }
-    apply_settings(&mut account, &content, false);
-    account.updated_at = request.now;
+    // Where the account is missing nothing else is looked at. It is read again below, for another request may change it meanwhile.
+    let name = existing_account(&app, granted, &request.path.id).await?.name;
+    let connection = read_connection(&app, &name, &content)?;
+    let tags = read_tags(&content)?;
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
+    let mut account = find_account(&mut tx, granted, &request.path.id).await?;
+    account.tags = tags.unwrap_or(account.tags);
+    apply_settings(&mut account, &content, false);
+    account.updated_at = request.now;
     db::storage_accounts::put(&mut tx, granted, &account).await?;
     if let Some(connection) = &connection {
         db::storage_accounts::set_connection(&mut tx, granted, &app.sealer, &key, connection).await?;

@@ -130,9 +130,17 @@ pub(super) async fn require_subscription(app: &App, request: &Request) -> ApiRes
 /// # Errors
 /// 404 `SubscriptionNotFound`.
 pub async fn existing_subscription(app: &App, id: &ResourceId) -> ApiResult<Subscription> {
-    let id = id.subscription().unwrap_or_default();
     let mut reader = app.db.read().await?;
-    db::subscriptions::get(&mut reader, id)
+    find_subscription(&mut reader, id).await
+}
+
+/// The same on a connection that the caller holds.
+///
+/// # Errors
+/// As [`existing_subscription`].
+pub(super) async fn find_subscription(conn: &mut db::Conn, id: &ResourceId) -> ApiResult<Subscription> {
+    let id = id.subscription().unwrap_or_default();
+    db::subscriptions::get(conn, id)
         .await?
         .ok_or_else(|| ApiError::of(ErrorCode::SubscriptionNotFound, &[("subscription", id)]))
 }

@@ -265,6 +265,7 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     if let Some(object_id) = &vault.principal_id {
         db::principals::delete(&mut tx, object_id).await?;
     }
+    db::role_assignments::delete_within(&mut tx, granted, &vault.key).await?;
     db::vaults::delete(&mut tx, granted, &vault.key).await?;
     tx.commit().await?;
     Ok(operations::accepted(&app, &request, &vault, &operation, Waiting::Delete))

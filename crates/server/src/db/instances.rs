@@ -330,11 +330,12 @@ pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResul
     rows.iter().map(read).collect()
 }
 
-/// Removes an instance and what is remembered of its points; for the worker, after the data is gone.
+/// Removes an instance, the role assignments inside it and what is remembered of its points; for the worker, after the data is gone.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
-pub async fn purge(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
+pub async fn purge(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<()> {
+    super::role_assignments::delete_within(conn, granted, key).await?;
     sqlx::query("DELETE FROM recovery_points WHERE instance_key = $1").bind(key).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM backup_instances WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use blobkeep_arm::error::{ApiError, ErrorCode};
-use blobkeep_source::{AddressPolicy, Connection as SourceConnection, Secret};
-use blobkeep_vault::{Source, SourceError, Target};
+use blobkeep_source::{Connection as SourceConnection, Secret};
+use blobkeep_vault::{Source, SourceError, SourceErrorKind, Target};
 
 use super::fault::Fault;
 use crate::App;
-use crate::accounts::{AccountBrowser, BrowsedContainer, Connection, Credential};
+use crate::accounts::{AccountBrowser, BrowsedContainer, Connection, Credential, address_policy, check_connection};
 use crate::auth::Granted;
 use crate::config::Config;
 use crate::db;
@@ -46,16 +46,18 @@ pub(super) fn unreachable_account(id: &str, reason: &str) -> ApiError {
 }
 
 fn translate(config: &Config, connection: &Connection) -> Result<SourceConnection, SourceError> {
+    check_connection(config, connection)
+        .map_err(|error| SourceError::new(SourceErrorKind::Refused, error.to_string()))?;
     let translated = match connection {
         Connection::LocalFolder { path } => SourceConnection::LocalFolder { path: path.clone() },
         Connection::AzureBlob { url, credential } => match credential {
-            Credential::AccountKey { key, .. } => SourceConnection::by_key(url, Secret::new(key.clone()))?,
-            Credential::SasToken { token } => SourceConnection::by_sas(url, Secret::new(token.clone()))?,
+            Credential::AccountKey { account_name, key } => {
+                SourceConnection::by_key(url, Some(account_name), Secret::new(key.clone()))?
+            }
+            Credential::SasToken { token } => SourceConnection::by_sas(url, &Secret::new(token.clone()))?,
         },
     };
-    let allowed_ranges =
-        config.allowed_endpoint_ranges.iter().filter_map(|range| range.to_string().parse().ok()).collect();
-    Ok(translated.with_addresses(AddressPolicy { allowed_ranges, ..AddressPolicy::default() }))
+    Ok(translated.with_addresses(address_policy(&config.allowed_endpoint_ranges)))
 }
 
 /// Lists containers for the API.

@@ -68,7 +68,7 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &BackupSpec, watch: &Wa
         expires_at: expires_at.map(Timestamp),
         labels: labels(DataStore::VaultStore, &spec.rule_name, &tag, &subject.policy),
         scratch: app.config.data_dir.join("scratch"),
-        progress_every: std::time::Duration::from_secs(5),
+        progress_every: std::time::Duration::from_secs(20),
         ..BackupOptions::new(&subject.instance.instance_uuid, engine_job(&job.id))
     };
     let report = backup::run(&vault, opened.source, &options, &EngineClock(app), watch)

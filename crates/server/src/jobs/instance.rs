@@ -221,10 +221,9 @@ pub(super) async fn delete(app: &Arc<App>, _job: &Job, spec: &DeleteInstanceSpec
     if let Some(vault) = vault {
         let mark = async {
             let chain = Chain::instance(&vault, uuid)?;
-            if chain.load().await?.number > 0 {
-                let purge_at = spec.purge_at.map_or(now, Timestamp);
-                chain.append(Change::SoftDeleted { purge_at }, now).await?;
-            }
+            // Also where there is no point yet: a backup that is about to commit its first one must be refused.
+            let purge_at = spec.purge_at.map_or(now, Timestamp);
+            chain.append_if(Change::SoftDeleted { purge_at }, now, |state| state.purge_at != Some(purge_at)).await?;
             if spec.purge_at.is_none() {
                 state::expire(&vault, uuid, now, false).await?;
             }

@@ -9,9 +9,10 @@ use blobkeep_arm::error::ApiError;
 use blobkeep_arm::instance::ProtectionState;
 use blobkeep_arm::point::PointFilter;
 use blobkeep_arm::word::DataStore;
-use blobkeep_vault::backup::{self, BackupOptions};
+use blobkeep_vault::backup::{self, BackupOptions, BackupReport};
+use blobkeep_vault::point::Point;
 use blobkeep_vault::state::Chain;
-use blobkeep_vault::{Monitor, WorkProgress};
+use blobkeep_vault::{Monitor, Vault, WorkProgress};
 use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
@@ -175,14 +176,15 @@ pub(super) async fn look(app: &Arc<App>, subject: &Subject, monitor: &dyn Monito
     let opened = accounts::open(app, &subject.instance.datasource_key, account).await?;
     let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
     let uuid = &subject.instance.instance_uuid;
+    let engine = |e: blobkeep_vault::Error| of_engine(&e, account);
+    list_unlisted(app, subject, &vault).await?;
     let previous = newest(app, subject).await?;
     let options = BackupOptions {
         labels: labels(DataStore::OperationalStore, "", "Default", &subject.policy),
         scratch: app.config.data_dir.join("scratch"),
-        only_if_changed: previous.is_some(),
+        only_if_differs_from: previous,
         ..BackupOptions::new(uuid, uuid::Uuid::new_v4().simple().to_string())
     };
-    let engine = |e: blobkeep_vault::Error| of_engine(&e, account);
     let looked_from = app.now();
     let report = backup::run(&vault, opened.source, &options, &EngineClock(app), monitor).await.map_err(engine)?;
     let mut seen_until = looked_from;
@@ -212,6 +214,29 @@ async fn expire_superseded(app: &App, subject: &Subject, chain: &Chain<'_>) -> R
         let expires_at = retention.after(successor.created_at, 1, &jiff::tz::TimeZone::UTC).ok();
         if point.expires_at != expires_at {
             set_expiry(app, subject, chain, &point.id, expires_at).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A look that was cut off between its commit in the vault and its row here left a point that nobody lists: that is made up for.
+async fn list_unlisted(app: &App, subject: &Subject, vault: &Vault) -> Result<(), Fault> {
+    let engine = |e: blobkeep_vault::Error| of_engine(&e, &subject.account_id);
+    let (uuid, key) = (&subject.instance.instance_uuid, &subject.instance.key);
+    let state = Chain::instance(vault, uuid).map_err(engine)?.load().await.map_err(engine)?;
+    let mut reader = app.db.read().await?;
+    let mut listed = HashSet::new();
+    for store in [DataStore::OperationalStore, DataStore::VaultStore] {
+        let points = db::points::list(&mut reader, &Granted::service(), key, store, PointFilter::default()).await?;
+        listed.extend(points.into_iter().map(|point| point.id));
+    }
+    drop(reader);
+    for live in state.points.iter().filter(|live| !listed.contains(&live.job)) {
+        let point = Point::get(vault, uuid, &live.job).await.map_err(engine)?;
+        if point.labels.get("store").is_some_and(|store| store == DataStore::OperationalStore.as_str()) {
+            let report = BackupReport { point, is_new: true, warnings: Vec::new() };
+            let expires_at = live.expires_at.map(|at| at.0);
+            remember(app, subject, &report, DataStore::OperationalStore, "Default", "", expires_at).await?;
         }
     }
     Ok(())

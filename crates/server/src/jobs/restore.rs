@@ -119,17 +119,18 @@ fn selection(spec: &RestoreSpec) -> Selection {
 }
 
 fn ranges(spec: &RestoreSpec) -> Vec<NameRange> {
-    let range = |min: &str, max: &str| NameRange { min: min.to_owned(), max: max.to_owned() };
     match &spec.selection {
         spec::Selection::All => Vec::new(),
         spec::Selection::Ranges(parts) => parts
             .iter()
-            .map(|part| range(part.min.as_deref().unwrap_or_default(), part.max.as_deref().unwrap_or_default()))
+            .map(|part| {
+                NameRange::new(part.min.as_deref().unwrap_or_default(), part.max.as_deref().unwrap_or_default())
+            })
             .collect(),
         spec::Selection::Containers(parts) => parts
             .iter()
             .flat_map(|part| match part.prefixes.as_slice() {
-                [] => vec![range(&part.container, &format!("{}-0", part.container))],
+                [] => vec![NameRange::container(&part.container)],
                 prefixes => prefixes.iter().map(|prefix| prefix_range(&part.container, prefix)).collect(),
             })
             .collect(),
@@ -140,7 +141,7 @@ fn ranges(spec: &RestoreSpec) -> Vec<NameRange> {
 fn prefix_range(container: &str, prefix: &str) -> NameRange {
     // The first name after all of them: the last character that has a successor, raised by one.
     let mut characters: Vec<char> = prefix.chars().collect();
-    let mut max = format!("{container}-0");
+    let mut max = NameRange::container(container).max;
     while let Some(last) = characters.pop() {
         let after = char::from_u32(u32::from(last) + 1).or((last == '\u{d7ff}').then_some('\u{e000}'));
         if let Some(after) = after {

@@ -154,13 +154,13 @@ pub struct RestoreSpec {
     pub point: PointReference,
     /// The tier it is read from.
     pub source_store: DataStore,
-    /// ARM id of the account that is written to, as sent.
+    /// ARM id of the account that is written to, in the caller's casing.
     pub target: String,
     /// What of it.
     pub selection: Selection,
     /// What happens where something of the same name exists.
     pub option: RecoveryOption,
-    /// The target is the protected account itself.
+    /// The operational tier: blobs of the protected account are turned back where they are.
     pub in_place: bool,
 }
 

@@ -128,9 +128,9 @@ impl Watch {
 
     /// Makes the state durable now.
     pub(super) async fn save(&self) -> Result<(), Fault> {
-        let state = self.state();
+        // The writer first: of two states the one that was taken later must be written later.
         let mut writer = self.app.db.write().await?;
-        let is_mine = db::jobs::save_state(&mut writer, &self.job_id, &self.owner, &state).await?;
+        let is_mine = db::jobs::save_state(&mut writer, &self.job_id, &self.owner, &self.state()).await?;
         writer.commit().await?;
         if is_mine {
             return Ok(());
@@ -188,9 +188,8 @@ impl Watch {
         if self.inner.is_done.load(Ordering::SeqCst) {
             return Ok(None);
         }
-        let state = self.state();
         let mut writer = self.app.db.write().await?;
-        let is_mine = db::jobs::save_state(&mut writer, &self.job_id, &self.owner, &state).await?;
+        let is_mine = db::jobs::save_state(&mut writer, &self.job_id, &self.owner, &self.state()).await?;
         if seconds.is_multiple_of(5) {
             db::jobs::renew(&mut writer, &self.job_id, &self.owner, self.app.now() + LEASE_MICROS).await?;
         }

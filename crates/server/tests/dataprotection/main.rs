@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
+mod changes;
+mod removal;
+mod restores;
 mod service;
 
 use blobkeep_arm::{ApiError, ErrorCode};
@@ -569,46 +572,6 @@ async fn points_are_listed_newest_first_and_filtered() {
         .await;
     assert_eq!(ranges.json()["name"], "msblobbackup-1", "{ranges:?}");
     assert_eq!(ranges.json()["properties"]["restorableTimeRanges"].as_array().map(Vec::len), Some(1), "{ranges:?}");
-}
-
-#[tokio::test]
-async fn restores_are_checked_accepted_and_shown_as_jobs() {
-    let mut service = Service::start().await;
-    let id = service.protect().await;
-    let point = service.add_point(1, "VaultStore").await;
-    let request = |point: &str, account: &str| {
-        json!({"objectType": "AzureBackupRecoveryPointBasedRestoreRequest", "recoveryPointId": point,
-            "sourceDataStoreType": "VaultStore", "restoreTargetInfo": {"objectType": "ItemLevelRestoreTargetInfo",
-                "recoveryOption": "FailIfExists", "restoreLocation": "westus",
-                "datasourceInfo": {"objectType": "Datasource", "resourceId": service.account(account)},
-                "restoreCriteria": [{"objectType": "ItemPathBasedRestoreCriteria", "itemPath": "container1",
-                    "isPathRelativeToBackupItem": true, "subItemPathPrefix": ["a/"], "renameTo": "restored1"}]}})
-    };
-    let good = request(&point, "restoretarget");
-    let answer = service.post(&format!("{id}/validateRestore"), json!({"restoreRequestObject": good})).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
-    assert_eq!(service.get(answer.header("azure-asyncoperation")).await.json()["status"], "Inprogress");
-    let answer = service.post(&format!("{id}/restore"), good.clone()).await;
-    let result = service.get(answer.header("location")).await.json();
-    let job = service.get(result["jobId"].as_str().unwrap()).await.json();
-    assert_eq!(job["properties"]["operationCategory"], "Restore");
-    assert_eq!(job["properties"]["extendedInfo"]["recoveryDestination"], json!(service.account("restoretarget")));
-    assert_eq!(job["properties"]["extendedInfo"]["sourceRecoverPoint"]["recoveryPointID"], json!(point));
-
-    let unknown = service.post(&format!("{id}/restore"), request("ffff", "restoretarget")).await;
-    assert_eq!((unknown.status, unknown.code().as_str()), (400, "UserErrorRestorePointNotFound"));
-    let time = |account: &str| {
-        json!({"objectType": "AzureBackupRecoveryTimeBasedRestoreRequest", "recoveryPointTime": "2020-01-01T00:00:00Z",
-            "sourceDataStoreType": "OperationalStore", "restoreTargetInfo": {"objectType": "RestoreTargetInfo",
-                "recoveryOption": "FailIfExists", "datasourceInfo": {"resourceID": service.account(account)}}})
-    };
-    let elsewhere = service.post(&format!("{id}/restore"), time("restoretarget")).await;
-    assert_eq!(elsewhere.code(), "UserErrorInvalidParameterInRequest");
-    let too_early = service.post(&format!("{id}/restore"), time("msblobbackup")).await;
-    assert_eq!(too_early.code(), "UserErrorInvalidRecoveryPointInTime");
-    let in_place = request(&point, "msblobbackup");
-    assert_eq!(service.post(&format!("{id}/restore"), in_place.clone()).await.status, 202);
-    assert_eq!(service.post(&format!("{id}/restore"), in_place).await.code(), "UserErrorPitrRestoreInProgress");
 }
 
 #[tokio::test]

@@ -112,33 +112,15 @@ impl AzureOptions {
             let key = Secret::new(DEVELOPMENT_KEY);
             return Ok(Self::new(endpoint, Credential::AccountKey { account: DEVELOPMENT_ACCOUNT.to_owned(), key }));
         }
-        let mut endpoint = match (get("blobendpoint"), get("accountname")) {
-            (Some(url), name) => {
-                let (endpoint, container, _) = parse_url(url)?;
-                if let Some(container) = container {
-                    return Err(refused(format!("BlobEndpoint names more than an account: {container} is too much")));
-                }
-                if let Some(name) = name
-                    && !endpoint.base_path.is_empty()
-                    && endpoint.account != name
-                {
-                    return Err(refused(format!(
-                        "BlobEndpoint is of account {}, AccountName is {name}",
-                        endpoint.account
-                    )));
-                }
-                endpoint
-            }
+        let endpoint = match (get("blobendpoint"), get("accountname")) {
+            (Some(url), name) => parse_account_url(url, name)?,
             (None, Some(name)) => {
                 let suffix = get("endpointsuffix").unwrap_or("core.windows.net");
                 let protocol = get("defaultendpointsprotocol").unwrap_or("https");
-                parse_url(&format!("{protocol}://{name}.blob.{suffix}"))?.0
+                parse_account_url(&format!("{protocol}://{name}.blob.{suffix}"), Some(name))?
             }
             (None, None) => return Err(refused("the connection string has neither AccountName nor BlobEndpoint")),
         };
-        if let Some(name) = get("accountname") {
-            endpoint.account = name.to_owned();
-        }
         let credential = match (get("accountkey"), get("sharedaccesssignature")) {
             (Some(key), _) => Credential::AccountKey { account: endpoint.account.clone(), key: Secret::new(key) },
             (None, Some(sas)) => Credential::Sas(Secret::new(sas.trim_start_matches('?'))),
@@ -147,6 +129,26 @@ impl AzureOptions {
             }
         };
         Ok(Self::new(endpoint, credential))
+    }
+
+    /// From the URL of a whole account and the account's key. `account` is its name, where the URL does not tell it: behind a
+    /// host name of one's own.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Refused`] saying what is wrong with the URL.
+    pub fn of_account_by_key(url: &str, account: Option<&str>, key: Secret) -> Result<Self, SourceError> {
+        let endpoint = parse_account_url(url, account)?;
+        let account = endpoint.account.clone();
+        Ok(Self::new(endpoint, Credential::AccountKey { account, key }))
+    }
+
+    /// From the URL of a whole account and a shared access signature.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Refused`] saying what is wrong with the URL.
+    pub fn of_account_by_sas(url: &str, sas: &Secret) -> Result<Self, SourceError> {
+        let sas = Secret::new(sas.reveal().trim_start_matches('?'));
+        Ok(Self::new(parse_account_url(url, None)?, Credential::Sas(sas)))
     }
 
     /// From the URL of an account (or of one container) and a key or a SAS; a SAS may also be part of the URL.
@@ -165,11 +167,23 @@ impl AzureOptions {
     }
 }
 
-/// Splits the URL of an account or container into endpoint, container and query.
-pub(crate) fn parse_url(url: &str) -> Result<(Endpoint, Option<String>, Option<String>), SourceError> {
-    // The URL may carry a SAS: messages show it up to the question mark only.
+/// A URL taken apart, before it is decided what its path means.
+struct Parts {
+    is_https: bool,
+    authority: String,
+    segments: Vec<String>,
+    query: Option<String>,
+}
+
+/// Says that the URL cannot be used. It may carry a SAS or a password: it is shown without them.
+fn wrong_url(url: &str, why: &str) -> SourceError {
     let shown = url.split('?').next().unwrap_or_default();
-    let wrong = |why: &str| refused(format!("{shown} is no address of a storage account or container: {why}"));
+    let shown = shown.rsplit_once('@').map_or(shown, |(_, rest)| rest);
+    refused(format!("{shown} is no address of a storage account or container: {why}"))
+}
+
+fn take_apart(url: &str) -> Result<Parts, SourceError> {
+    let wrong = |why: &str| wrong_url(url, why);
     let parsed: Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
     let is_https = match parsed.scheme_str() {
         Some("https") => true,
@@ -181,28 +195,70 @@ pub(crate) fn parse_url(url: &str) -> Result<(Endpoint, Option<String>, Option<S
     if authority.contains('@') {
         return Err(wrong("user names in it are not supported"));
     }
+    let segments = parsed.path().split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+    let query = parsed.query().filter(|query| !query.is_empty()).map(str::to_owned);
+    Ok(Parts { is_https, authority, segments, query })
+}
+
+/// The host cannot name an account, so the path must.
+fn is_path_style(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok() || !host.contains('.')
+}
+
+/// The account that a host name begins with.
+fn account_of_host(host: &str) -> String {
+    let label = host.split('.').next().unwrap_or_default();
+    label.trim_end_matches("-secondary").to_owned()
+}
+
+/// Reads the URL of a whole account: `https://account.blob.core.windows.net`, `http://127.0.0.1:10000/account`, or any host name
+/// with or without the account in the path. `name` is the account's name, where it was said beside the URL.
+pub(crate) fn parse_account_url(url: &str, name: Option<&str>) -> Result<Endpoint, SourceError> {
+    let Parts { is_https, authority, segments, .. } = take_apart(url)?;
     let host = host_of(&authority);
-    let segments: Vec<&str> = parsed.path().split('/').filter(|segment| !segment.is_empty()).collect();
-    let is_path_style = host.parse::<IpAddr>().is_ok() || !host.contains('.');
-    let (account, container) = match (is_path_style, segments.as_slice()) {
+    let name = name.filter(|name| !name.is_empty());
+    let (account, base_path) = match segments.as_slice() {
+        [] => match name {
+            Some(name) => (name.to_owned(), String::new()),
+            None if is_path_style(host) => {
+                return Err(wrong_url(url, "the account's name is missing after the host"));
+            }
+            None => (account_of_host(host), String::new()),
+        },
+        [account] if !is_azure_host(host) => {
+            if let Some(name) = name.filter(|name| name != account) {
+                return Err(wrong_url(
+                    url,
+                    &format!("it is of the account {account}, but the account's name is {name}"),
+                ));
+            }
+            (account.clone(), format!("/{account}"))
+        }
+        _ => return Err(wrong_url(url, "it names more than an account: give that of the account alone")),
+    };
+    Ok(Endpoint { is_https, authority, account, base_path })
+}
+
+/// Splits the URL of an account or container into endpoint, container and query.
+pub(crate) fn parse_url(url: &str) -> Result<(Endpoint, Option<String>, Option<String>), SourceError> {
+    let Parts { is_https, authority, segments, query } = take_apart(url)?;
+    let wrong = |why: &str| wrong_url(url, why);
+    let host = host_of(&authority);
+    let (account, container) = match (is_path_style(host), segments.as_slice()) {
         (true, []) => return Err(wrong("the account's name is missing after the host")),
-        (true, [account]) => (Some(*account), None),
-        (true | false, [account, container]) if is_path_style || !is_azure_host(host) => {
-            (Some(*account), Some(*container))
+        (true, [account]) => (Some(account), None),
+        (is_path_style, [account, container]) if is_path_style || !is_azure_host(host) => {
+            (Some(account), Some(container))
         }
         (false, []) => (None, None),
-        (false, [container]) => (None, Some(*container)),
+        (false, [container]) => (None, Some(container)),
         _ => return Err(wrong("it goes deeper than a container")),
     };
     let (account, base_path) = match account {
-        Some(account) => (account.to_owned(), format!("/{account}")),
-        None => {
-            let label = host.split('.').next().unwrap_or_default();
-            (label.trim_end_matches("-secondary").to_owned(), String::new())
-        }
+        Some(account) => (account.clone(), format!("/{account}")),
+        None => (account_of_host(host), String::new()),
     };
-    let container = container.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
-    let query = parsed.query().filter(|query| !query.is_empty()).map(str::to_owned);
+    let container = container.map(|name| percent_decode_str(name.as_str()).decode_utf8_lossy().into_owned());
     Ok((Endpoint { is_https, authority, account, base_path }, container, query))
 }
 
@@ -296,6 +352,11 @@ mod tests {
         );
         assert_eq!(own_name.unwrap().endpoint.account, "acc");
 
+        let behind_a_name = AzureOptions::from_connection_string(
+            "BlobEndpoint=https://azurite.corp.local:10000/devstoreaccount1;AccountName=devstoreaccount1;AccountKey=a2V5",
+        );
+        assert_eq!(behind_a_name.unwrap().endpoint.url(), "https://azurite.corp.local:10000/devstoreaccount1");
+
         let sas = "BlobEndpoint=https://acc.blob.core.windows.net/;SharedAccessSignature=sv=2021&sig=a%3D";
         let sas = AzureOptions::from_connection_string(sas).unwrap();
         let Credential::Sas(token) = &sas.credential else { panic!("a SAS") };
@@ -308,6 +369,35 @@ mod tests {
             let error = AzureOptions::from_connection_string(bad).unwrap_err();
             assert_eq!(error.kind, SourceErrorKind::Refused, "{bad}");
         }
+    }
+
+    #[test]
+    fn urls_of_whole_accounts_may_have_any_host_name() {
+        let read = |url: &str, name| {
+            parse_account_url(url, name).map(|endpoint| (endpoint.account.clone(), endpoint.url(), endpoint.base_path))
+        };
+        for (url, name, account, base_path) in [
+            ("https://acc.blob.core.windows.net/", None, "acc", ""),
+            ("https://azurite.corp.local:10000/dev", None, "dev", "/dev"),
+            ("https://azurite.corp.local:10000/dev/", Some("dev"), "dev", "/dev"),
+            ("https://blobs.example.org", Some("acc"), "acc", ""),
+            ("https://blobs.example.org", None, "blobs", ""),
+            ("http://127.0.0.1:10000/dev", Some("dev"), "dev", "/dev"),
+            ("http://azurite:10000/dev", Some(""), "dev", "/dev"),
+        ] {
+            let wanted = (account.to_owned(), url.trim_end_matches('/').to_owned(), base_path.to_owned());
+            assert_eq!(read(url, name).unwrap(), wanted, "{url}");
+        }
+        for (url, name) in [
+            ("http://127.0.0.1:10000", None),
+            ("https://acc.blob.core.windows.net/photos", None),
+            ("https://azurite.corp.local/dev/photos", None),
+            ("https://azurite.corp.local/dev", Some("other")),
+        ] {
+            assert_eq!(read(url, name).unwrap_err().kind, SourceErrorKind::Refused, "{url}");
+        }
+        let message = read("https://me:hidden@1.2.3.4/a", None).unwrap_err().message;
+        assert!(!message.contains("hidden"), "{message}");
     }
 
     #[test]

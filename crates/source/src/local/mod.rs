@@ -71,7 +71,16 @@ impl LocalFolder {
     /// # Errors
     /// [`SourceErrorKind::NotFound`] or [`SourceErrorKind::Denied`] if it cannot be opened.
     pub fn account(root: impl AsRef<Path>) -> Result<Self, SourceError> {
-        Self::open(root.as_ref(), Layout::Account)
+        Self::open(root.as_ref(), Layout::Account, tree::open_root)
+    }
+
+    /// [`LocalFolder::account`] for a path that others than the operator chose: no part of it may be a symbolic link. A check of
+    /// the path alone would say nothing about what is there at the moment of opening.
+    ///
+    /// # Errors
+    /// As [`LocalFolder::account`]; [`SourceErrorKind::Refused`] for a link in the way.
+    pub fn account_without_links(root: impl AsRef<Path>) -> Result<Self, SourceError> {
+        Self::open(root.as_ref(), Layout::Account, tree::open_root_without_links)
     }
 
     /// A folder that is itself the one container `container`. It must exist.
@@ -79,7 +88,7 @@ impl LocalFolder {
     /// # Errors
     /// [`SourceErrorKind::NotFound`] or [`SourceErrorKind::Denied`] if it cannot be opened.
     pub fn single(root: impl AsRef<Path>, container: impl Into<String>) -> Result<Self, SourceError> {
-        Self::open(root.as_ref(), Layout::Single { name: container.into(), holds: Mutex::new(None) })
+        Self::open(root.as_ref(), Layout::Single { name: container.into(), holds: Mutex::new(None) }, tree::open_root)
     }
 
     /// [`LocalFolder::single`] for a target: makes the folder, with those above it, where it is missing.
@@ -100,9 +109,9 @@ impl LocalFolder {
         Self::account(root)
     }
 
-    fn open(path: &Path, layout: Layout) -> Result<Self, SourceError> {
-        let root = tree::open_root(path)
-            .map_err(|error| tree::failed("open the folder", &path.display().to_string(), error))?;
+    fn open(path: &Path, layout: Layout, open_root: fn(&Path) -> Result<OwnedFd, Errno>) -> Result<Self, SourceError> {
+        let root =
+            open_root(path).map_err(|error| tree::failed("open the folder", &path.display().to_string(), error))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 root,

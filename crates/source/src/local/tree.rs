@@ -7,17 +7,44 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use blobkeep_vault::{SourceError, SourceErrorKind, Timestamp};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 // NONBLOCK: opening a pipe that somebody put there must not hang.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
-/// Opens the root itself. The path comes from configuration or the command line; here alone links are followed.
+/// Opens the root itself. The path comes from the operator's command line; here alone links are followed.
 pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())
+}
+
+/// Opens a root that others than the operator chose: [`Errno::LOOP`] if any part of the path is a symbolic link.
+pub(crate) fn open_root_without_links(path: &Path) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(rustix::fs::CWD, path, FOLDER, Mode::empty(), resolve) {
+        // Not in this kernel, or not allowed by the rules of a container.
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG) => open_root_step_by_step(path),
+        other => other,
+    }
+}
+
+/// The same without that call: every folder on the way is opened by itself, and none by a link.
+fn open_root_step_by_step(path: &Path) -> Result<OwnedFd, Errno> {
+    // Folders on the way need not be readable.
+    let on_the_way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut here = rustix::fs::openat(rustix::fs::CWD, ".", on_the_way, Mode::empty())?;
+    for component in path.components() {
+        let name = component.as_os_str();
+        here = rustix::fs::openat(&here, name, on_the_way, Mode::empty()).map_err(|error| {
+            // A link is no folder either; say what it is.
+            let is_link = rustix::fs::statat(&here, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| file_type(&stat) == FileType::Symlink);
+            if is_link { Errno::LOOP } else { error }
+        })?;
+    }
+    rustix::fs::openat(&here, ".", FOLDER, Mode::empty())
 }
 
 /// Opens one folder inside another.
@@ -134,5 +161,36 @@ pub(crate) fn failed_io(what: &str, thing: &str, error: &io::Error) -> SourceErr
     match Errno::from_io_error(error) {
         Some(errno) => failed(what, thing, errno),
         None => SourceError::new(SourceErrorKind::Unavailable, format!("cannot {what} {thing}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::Dir;
+
+    use super::*;
+
+    #[test]
+    fn a_root_is_not_opened_through_a_link_with_and_without_openat2() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(base.join("real/account")).unwrap();
+        std::fs::write(base.join("real/file"), "x").unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        std::os::unix::fs::symlink("account", base.join("real/last")).unwrap();
+        for open in [open_root_without_links, open_root_step_by_step] {
+            let opened = open(&base.join("real/account")).unwrap();
+            assert_eq!(file_type(&rustix::fs::fstat(&opened).unwrap()), FileType::Directory);
+            assert!(Dir::read_from(&opened).is_ok(), "it can be listed");
+            for (path, wanted) in [
+                ("link/account", Errno::LOOP),
+                ("real/last", Errno::LOOP),
+                ("real/file", Errno::NOTDIR),
+                ("real/missing", Errno::NOENT),
+            ] {
+                assert_eq!(open(&base.join(path)).unwrap_err(), wanted, "{path}");
+            }
+        }
+        assert!(open_root(&base.join("link/account")).is_ok(), "the operator's own paths may have links");
     }
 }

@@ -33,6 +33,8 @@ use read::{BlobReader, Outcome};
 const WINDOW_ENTRIES: usize = 1024;
 /// Skipped blobs of one page.
 const SKIPPED_PER_PAGE: usize = 1000;
+/// Entries of a listing between two looks at the monitor.
+const ENTRIES_PER_PULSE: u64 = 5000;
 
 /// What of a source is backed up.
 #[derive(Debug, Clone, Default)]
@@ -60,8 +62,8 @@ pub struct BackupOptions {
     pub scratch: PathBuf,
     /// Time between two progress records.
     pub progress_every: Duration,
-    /// Makes no point if nothing differs from the newest one, which is reported instead.
-    pub only_if_changed: bool,
+    /// Makes no point if nothing differs from the point of this job, which is reported instead.
+    pub only_if_differs_from: Option<String>,
 }
 
 impl BackupOptions {
@@ -75,7 +77,7 @@ impl BackupOptions {
             labels: BTreeMap::new(),
             scratch: std::env::temp_dir(),
             progress_every: Duration::from_secs(15),
-            only_if_changed: false,
+            only_if_differs_from: None,
         }
     }
 }
@@ -107,10 +109,11 @@ pub async fn run(
     }
     let progress = match latest_progress(vault, options).await {
         Ok(progress) => progress,
-        Err(e) => {
+        Err(e) if e.kind() == ErrorKind::Damaged => {
             warn!(error = %e, "the progress of the interrupted job cannot be used; it starts anew");
             None
         }
+        Err(e) => return Err(e),
     };
     let state = chain.load().await?;
     let mut previous = None;
@@ -118,17 +121,21 @@ pub async fn run(
     if let Some(latest) = state.latest() {
         match Point::get(vault, &options.instance, &latest.job).await {
             Ok(point) => previous = Some(point),
-            Err(e) => warnings.push(format!("the point before cannot be used, everything is read anew: {e}")),
+            Err(e) if matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
+                warnings.push(format!("the point before cannot be used, everything is read anew: {e}"));
+            }
+            Err(e) => return Err(e),
         }
     }
-    let started_at = progress.as_ref().map_or_else(|| clock.now(), |(_, progress)| progress.started_at);
+    // A job that goes on lists everything anew, so its point is as fresh as its last run.
+    let started_at = clock.now();
     let containers = chosen_containers(source.as_ref(), &options.selection).await?;
     info!(instance = options.instance, job = options.job, containers = containers.len(), "backup begins");
 
     let writer = Arc::new(ChunkWriter::new(vault));
-    let counts = progress.as_ref().map(|(_, progress)| progress.counts).unwrap_or_default();
+    let own = progress.as_ref().filter(|found| found.is_own);
     // Skipped blobs are met again; everything else that was counted is not.
-    let counts = BackupCounts { skipped_blobs: 0, ..counts };
+    let counts = own.map(|found| BackupCounts { skipped_blobs: 0, ..found.progress.counts }).unwrap_or_default();
     let mut run = Run {
         vault,
         source: source.clone(),
@@ -141,39 +148,52 @@ pub async fn run(
         earlier: counts,
         counts,
         started_at,
-        progress_number: progress.as_ref().map_or(0, |(number, _)| *number),
+        progress_number: own.map_or(0, |found| found.number),
         progress_due: clock.now().plus_seconds(options.progress_every.as_secs() as i64),
         skipped: Vec::new(),
         skipped_pages: Vec::new(),
         warnings,
         pending: VecDeque::new(),
     };
-    let roots: Vec<_> =
-        progress.iter().map(|(_, p)| (p.root, true)).chain(previous.iter().map(|p| (p.root, false))).collect();
+    let roots: Vec<(Root, bool)> = progress
+        .iter()
+        .map(|found| (found.progress.root, found.is_own))
+        .chain(previous.iter().map(|point| (point.root, false)))
+        .collect();
     for container in &containers {
         run.container(container, &roots).await?;
     }
     let root = run.root().await?;
-    if let Some(previous) = previous.filter(|previous| options.only_if_changed && previous.root == root) {
-        Progress::clear(vault, &options.instance, &options.job).await?;
-        return Ok(BackupReport { point: previous, is_new: false, warnings: run.warnings });
+    if let Some(job) = &options.only_if_differs_from {
+        let other = Point::get(vault, &options.instance, job).await?;
+        if other.root == root {
+            Progress::clear(vault, &options.instance, &options.job).await?;
+            return Ok(BackupReport { point: other, is_new: false, warnings: run.warnings });
+        }
     }
     let point = run.finish(root).await?;
-    let warnings = std::mem::take(&mut run.warnings);
+    let mut warnings = std::mem::take(&mut run.warnings);
+    warnings.extend(run.source.limits());
     commit(vault, &chain, options, point, warnings, clock).await
 }
 
+/// What an interrupted job left behind.
+struct Found {
+    number: u64,
+    progress: Progress,
+    /// It is this job's own: what it had done is counted already.
+    is_own: bool,
+}
+
 /// The newest progress of this job, or else of another that was interrupted.
-async fn latest_progress(vault: &Vault, options: &BackupOptions) -> Result<Option<(u64, Progress)>> {
-    if let Some(found) = Progress::latest(vault, &options.instance, &options.job).await? {
-        return Ok(Some(found));
+async fn latest_progress(vault: &Vault, options: &BackupOptions) -> Result<Option<Found>> {
+    let (instance, own_job) = (&options.instance, &options.job);
+    if let Some((number, progress)) = Progress::latest(vault, instance, own_job).await? {
+        return Ok(Some(Found { number, progress, is_own: true }));
     }
-    for job in Progress::jobs(vault, &options.instance).await? {
-        if let Some((_, progress)) = Progress::latest(vault, &options.instance, &job).await? {
-            // Content is taken over; counts and times are this job's own.
-            let root = progress.root;
-            let started_at = Timestamp(i64::MAX);
-            return Ok(Some((0, Progress { root, counts: BackupCounts::default(), started_at })));
+    for job in Progress::jobs(vault, instance).await? {
+        if let Some((number, progress)) = Progress::latest(vault, instance, &job).await? {
+            return Ok(Some(Found { number, progress, is_own: false }));
         }
     }
     Ok(None)
@@ -228,7 +248,8 @@ async fn chosen_containers(source: &dyn Source, selection: &BackupSelection) -> 
 
 /// An entry between listing and manifest.
 enum Pending {
-    Ready(Box<Item>),
+    /// Taken over; `true` if it counts as unchanged.
+    Ready(Box<Item>, bool),
     Reading(Box<BlobEntry>, JoinHandle<Result<Outcome>>),
 }
 
@@ -269,25 +290,43 @@ struct Run<'a> {
 /// A listing turned out not to be in key order.
 struct OutOfOrder;
 
+/// Where a container began: a state to go back to.
+struct Mark {
+    manifest: ManifestWriter,
+    counts: BackupCounts,
+    skipped_pages: usize,
+}
+
 impl<'a> Run<'a> {
     async fn container(&mut self, container: &ContainerEntry, roots: &[(Root, bool)]) -> Result<()> {
         self.write_skipped().await?;
-        let mark = (self.manifest.clone(), self.counts, self.skipped.len(), self.skipped_pages.len());
+        let mark =
+            Mark { manifest: self.manifest.clone(), counts: self.counts, skipped_pages: self.skipped_pages.len() };
         let mut listing = Listing::start(self.source.clone(), &container.name);
         let mut bases = self.bases(&container.name, roots);
-        if self.merge(container, &mut bases, &mut listing).await?.is_ok() {
-            return Ok(());
+        match self.merge(container, &mut bases, &mut listing).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(OutOfOrder)) => {
+                info!(container = container.name, "the listing is not in key order: it is sorted on disk");
+                self.go_back_to(mark);
+            }
+            Err(e) if self.has_gone(container, &e).await? => {
+                self.go_back_to(mark);
+                self.warnings
+                    .push(format!("container {} was deleted while it was backed up: it is left out", container.name));
+                return Ok(());
+            }
+            Err(e) => return Err(e),
         }
-        info!(container = container.name, "the listing is not in key order: it is sorted on disk");
-        self.pending.clear();
-        let (skipped, pages);
-        (self.manifest, self.counts, skipped, pages) = mark;
-        self.skipped.truncate(skipped);
-        self.skipped_pages.truncate(pages);
         let mut sorter = EntrySorter::new(&self.options.scratch);
         let mut unsorted = Listing::start(self.source.clone(), &container.name);
+        let mut entries = 0_u64;
         while let Some(entry) = unsorted.next().await? {
             sorter.push(entry)?;
+            entries += 1;
+            if entries.is_multiple_of(ENTRIES_PER_PULSE) {
+                self.pulse().await?;
+            }
         }
         let mut sorted = Listing::Sorted(sorter.finish()?);
         let mut bases = self.bases(&container.name, roots);
@@ -295,6 +334,22 @@ impl<'a> Run<'a> {
             Ok(()) => Ok(()),
             Err(OutOfOrder) => Err(Error::Internal("a sorted listing is out of order".into())),
         }
+    }
+
+    fn go_back_to(&mut self, mark: Mark) {
+        self.pending.clear();
+        self.manifest = mark.manifest;
+        self.counts = mark.counts;
+        self.skipped.clear();
+        self.skipped_pages.truncate(mark.skipped_pages);
+    }
+
+    /// A container that nobody named one by one may disappear while the others are backed up.
+    async fn has_gone(&self, container: &ContainerEntry, error: &Error) -> Result<bool> {
+        if self.options.selection.containers.is_some() || error.kind() != ErrorKind::NotFound {
+            return Ok(false);
+        }
+        Ok(self.source.containers().await?.iter().all(|there| there.name != container.name))
     }
 
     fn bases(&self, container: &str, roots: &[(Root, bool)]) -> Vec<Base<'a>> {
@@ -323,8 +378,8 @@ impl<'a> Run<'a> {
                 _ => {}
             }
             last = Some(entry.clone());
-            let pending = match self.take_over(&entry, bases).await {
-                Some(content) => Pending::Ready(Box::new(Item { entry, content })),
+            let pending = match self.take_over(&entry, bases).await? {
+                Some((content, is_counted)) => Pending::Ready(Box::new(Item { entry, content }), is_counted),
                 None => {
                     let (reader, wanted) = (self.reader.clone(), entry.clone());
                     Pending::Reading(Box::new(entry), tokio::spawn(async move { reader.read(wanted).await }))
@@ -338,37 +393,39 @@ impl<'a> Run<'a> {
         while !self.pending.is_empty() {
             self.drain_one().await?;
         }
+        self.pulse().await?;
         Ok(Ok(()))
     }
 
-    /// The content of an unchanged blob, without reading it.
-    async fn take_over(&mut self, entry: &BlobEntry, bases: &mut Vec<Base<'a>>) -> Option<Content> {
+    /// The content of an unchanged blob, without reading it, and whether that is still to be counted: what this job had done before was
+    /// counted before.
+    async fn take_over(&mut self, entry: &BlobEntry, bases: &mut Vec<Base<'a>>) -> Result<Option<(Content, bool)>> {
         let mut number = 0;
         while number < bases.len() {
             match bases[number].reader.advance_to(entry.key()).await {
                 Ok(Some(Record::Blob(item))) if item.entry.has_same_content_as(entry) => {
-                    // What this job had done before was counted before.
-                    if !bases[number].is_own_progress {
-                        self.counts.unchanged_blobs += 1;
-                    }
-                    return Some(item.content);
+                    return Ok(Some((item.content, !bases[number].is_own_progress)));
                 }
                 Ok(_) => number += 1,
-                Err(e) => {
+                Err(e) if e.kind() == ErrorKind::Damaged => {
                     warn!(error = %e, "the manifest before cannot be read any further");
                     self.warnings.push(format!("content is read anew because the manifest before is damaged: {e}"));
                     bases.remove(number);
                 }
+                Err(e) => return Err(e),
             }
         }
-        None
+        Ok(None)
     }
 
     /// Waits for the first pending entry and puts it into the manifest.
     async fn drain_one(&mut self) -> Result<()> {
         let Some(mut first) = self.pending.pop_front() else { return Ok(()) };
         let outcome = match &mut first {
-            Pending::Ready(item) => Outcome::Read(std::mem::take(item)),
+            Pending::Ready(item, is_counted) => {
+                self.counts.unchanged_blobs += u64::from(*is_counted);
+                Outcome::Read(std::mem::take(item))
+            }
             Pending::Reading(_, task) => loop {
                 tokio::select! {
                     outcome = &mut *task => {
@@ -427,16 +484,12 @@ impl<'a> Run<'a> {
         }
         let root = self.manifest.clone().finish(&self.writer).await?;
         self.writer.flush().await?;
-        let progress = Progress { root, counts: self.counts(), started_at: self.started_at(now) };
+        let progress = Progress { root, counts: self.counts() };
         let (instance, job) = (&self.options.instance, &self.options.job);
         self.progress_number += 1;
         progress.put(self.vault, instance, job, self.progress_number).await?;
         self.progress_due = self.clock.now().plus_seconds(self.options.progress_every.as_secs() as i64);
         Ok(())
-    }
-
-    fn started_at(&self, now: Timestamp) -> Timestamp {
-        if self.started_at.0 == i64::MAX { now } else { self.started_at }
     }
 
     fn counts(&self) -> BackupCounts {
@@ -465,7 +518,7 @@ impl<'a> Run<'a> {
             instance: self.options.instance.clone(),
             job: self.options.job.clone(),
             source: self.source.describe(),
-            started_at: self.started_at(completed_at),
+            started_at: self.started_at,
             completed_at,
             root,
             counts: self.counts(),

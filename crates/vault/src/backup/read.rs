@@ -1,11 +1,12 @@
 //! Reading one blob of a source into chunks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::stream::{self, FuturesOrdered, StreamExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use crate::chunk::{Chunker, Cutter};
 use crate::error::{Error, Result};
@@ -17,6 +18,8 @@ use crate::write::ChunkWriter;
 
 /// Blobs that are read at once.
 const READS: usize = 16;
+/// Blobs of several ranges that are read at once.
+const LARGE_READS: usize = 4;
 /// Bytes that may be in memory between source and packs, in KiB.
 const BUDGET_KIB: usize = 48 << 10;
 /// One ranged read.
@@ -27,6 +30,8 @@ const RANGES: usize = 4;
 const SEALS: usize = 3;
 /// Times that a blob which changes while it is read is tried.
 const TRIES: usize = 4;
+/// A list ends after so many names at the latest.
+const LIST_NAMES: usize = 4096;
 /// Chunk names kept in the item itself; a blob of more has a tree of lists.
 const INLINE_CHUNKS: usize = 16;
 
@@ -53,7 +58,8 @@ pub(super) struct BlobReader {
     writer: Arc<ChunkWriter>,
     cutter: Arc<Cutter>,
     reads: Semaphore,
-    budget: Semaphore,
+    large: Semaphore,
+    budget: Arc<Semaphore>,
     blobs: AtomicU64,
     bytes: AtomicU64,
 }
@@ -65,7 +71,8 @@ impl BlobReader {
             writer,
             cutter,
             reads: Semaphore::new(READS),
-            budget: Semaphore::new(BUDGET_KIB),
+            large: Semaphore::new(LARGE_READS),
+            budget: Arc::new(Semaphore::new(BUDGET_KIB)),
             blobs: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
@@ -76,7 +83,7 @@ impl BlobReader {
     }
 
     /// Reads a blob; one that changes meanwhile is looked up and read again.
-    pub(super) async fn read(&self, mut entry: BlobEntry) -> Result<Outcome> {
+    pub(super) async fn read(self: &Arc<Self>, mut entry: BlobEntry) -> Result<Outcome> {
         let _permit = self.reads.acquire().await.map_err(|_| closed())?;
         for _ in 0..TRIES {
             let error = match self.content(&entry).await {
@@ -107,41 +114,82 @@ impl BlobReader {
         Ok(Outcome::Skipped(format!("it changed {TRIES} times while it was read")))
     }
 
-    async fn content(&self, entry: &BlobEntry) -> Result<Content> {
+    async fn content(self: &Arc<Self>, entry: &BlobEntry) -> Result<Content> {
         if entry.size_bytes == 0 {
             return Ok(Content::Empty);
         }
         if entry.size_bytes <= u64::from(self.cutter.sizes().min_bytes) {
+            let _budget = self.reserve(entry.size_bytes).await?;
             let chunk = self.range(entry, 0).await?;
             return Ok(Content::Chunks(vec![self.writer.put(PackKind::Content, chunk).await?]));
         }
+        self.large_content(entry).await
+    }
+
+    async fn large_content(self: &Arc<Self>, entry: &BlobEntry) -> Result<Content> {
+        let _place = self.large.acquire().await.map_err(|_| closed())?;
         let ranges = entry.size_bytes.div_ceil(RANGE_BYTES);
-        let mut pieces = stream::iter(0..ranges).map(|number| self.range(entry, number * RANGE_BYTES)).buffered(RANGES);
+        let mut next = 0;
+        let mut ahead: VecDeque<RangeRead> = VecDeque::new();
         let mut chunker = Chunker::new(&self.cutter);
-        let mut seals = FuturesOrdered::new();
+        let mut seals: VecDeque<JoinHandle<Result<ChunkId>>> = VecDeque::new();
         let mut names = ChunkNames::new(&self.writer);
-        while let Some(piece) = pieces.next().await {
-            for chunk in chunker.push(&piece?) {
-                while seals.len() >= SEALS {
-                    names.push(seals.next().await.transpose()?).await?;
-                }
-                seals.push_back(self.writer.put(PackKind::Content, chunk));
+        loop {
+            while ahead.len() < RANGES && next < ranges {
+                // Whoever holds nothing may wait for the budget; whoever reads ahead takes only what is free. So nobody waits in a circle.
+                let budget = if ahead.is_empty() {
+                    self.reserve(range_length(entry, next)).await?
+                } else {
+                    match self.try_reserve(range_length(entry, next)) {
+                        Some(budget) => budget,
+                        None => break,
+                    }
+                };
+                ahead.push_back(RangeRead::begin(self, entry, next, budget));
+                next += 1;
+            }
+            let Some(mut read) = ahead.pop_front() else { break };
+            let piece = read.wait().await?;
+            for chunk in chunker.push(&piece) {
+                self.seal(chunk, &mut seals, &mut names).await?;
             }
         }
         for chunk in chunker.finish() {
-            seals.push_back(self.writer.put(PackKind::Content, chunk));
+            self.seal(chunk, &mut seals, &mut names).await?;
         }
-        while let Some(name) = seals.next().await {
-            names.push(Some(name?)).await?;
+        for seal in seals {
+            names.push(sealed(seal).await?).await?;
         }
         names.finish().await
     }
 
-    /// One range of a blob, within the budget of bytes in flight.
-    async fn range(&self, entry: &BlobEntry, start: u64) -> Result<Bytes> {
-        let end = entry.size_bytes.min(start + RANGE_BYTES);
-        let kib = u32::try_from((end - start).div_ceil(1024)).unwrap_or(u32::MAX);
-        let _permit = self.budget.acquire_many(kib).await.map_err(|_| closed())?;
+    async fn seal(
+        &self,
+        chunk: Bytes,
+        seals: &mut VecDeque<JoinHandle<Result<ChunkId>>>,
+        names: &mut ChunkNames<'_>,
+    ) -> Result<()> {
+        if seals.len() >= SEALS
+            && let Some(first) = seals.pop_front()
+        {
+            names.push(sealed(first).await?).await?;
+        }
+        seals.push_back(self.writer.begin(PackKind::Content, chunk).await?);
+        Ok(())
+    }
+
+    async fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit> {
+        self.budget.clone().acquire_many_owned(kib(bytes)).await.map_err(|_| closed())
+    }
+
+    fn try_reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        self.budget.clone().try_acquire_many_owned(kib(bytes)).ok()
+    }
+
+    /// One range of a blob.
+    async fn range(&self, entry: &BlobEntry, number: u64) -> Result<Bytes> {
+        let start = number * RANGE_BYTES;
+        let end = start + range_length(entry, number);
         let piece = self.source.read(entry, start..end).await?;
         if piece.len() as u64 != end - start {
             let message = format!("{} gave {} bytes for {start}..{end}", entry.display_name(), piece.len());
@@ -152,6 +200,42 @@ impl BlobReader {
     }
 }
 
+/// A range that is read ahead, with its share of the budget, which it gives back when it was used.
+struct RangeRead {
+    task: JoinHandle<Result<Bytes>>,
+    _budget: OwnedSemaphorePermit,
+}
+
+impl RangeRead {
+    fn begin(reader: &Arc<BlobReader>, entry: &BlobEntry, number: u64, budget: OwnedSemaphorePermit) -> Self {
+        let (reader, entry) = (reader.clone(), entry.clone());
+        Self { task: tokio::spawn(async move { reader.range(&entry, number).await }), _budget: budget }
+    }
+
+    async fn wait(&mut self) -> Result<Bytes> {
+        (&mut self.task).await.map_err(|e| Error::Internal(format!("a reading task died: {e}")))?
+    }
+}
+
+impl Drop for RangeRead {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn sealed(seal: JoinHandle<Result<ChunkId>>) -> Result<ChunkId> {
+    seal.await.map_err(|e| Error::Internal(format!("a writing task died: {e}")))?
+}
+
+fn range_length(entry: &BlobEntry, number: u64) -> u64 {
+    let start = number * RANGE_BYTES;
+    entry.size_bytes.min(start + RANGE_BYTES) - start
+}
+
+fn kib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
 fn closed() -> Error {
     Error::Internal("the reader is closed".into())
 }
@@ -159,7 +243,7 @@ fn closed() -> Error {
 /// The chunk names of one blob, turned into lists as they become many. Lists end at names of a certain form, so that a
 /// change rewrites few of them.
 struct ChunkNames<'a> {
-    writer: &'a ChunkWriter,
+    writer: &'a Arc<ChunkWriter>,
     levels: Vec<Vec<ChunkId>>,
 }
 
@@ -169,19 +253,20 @@ fn ends_list(id: ChunkId, level: usize) -> bool {
 }
 
 impl<'a> ChunkNames<'a> {
-    fn new(writer: &'a ChunkWriter) -> Self {
+    fn new(writer: &'a Arc<ChunkWriter>) -> Self {
         Self { writer, levels: vec![Vec::new()] }
     }
 
-    async fn push(&mut self, name: Option<ChunkId>) -> Result<()> {
-        let Some(mut id) = name else { return Ok(()) };
+    async fn push(&mut self, name: ChunkId) -> Result<()> {
+        let mut id = name;
         for level in 0.. {
             if self.levels.len() == level {
                 self.levels.push(Vec::new());
             }
             self.levels[level].push(id);
-            let is_done = !ends_list(id, level) || self.levels[level].len() < 2;
-            if is_done {
+            let names = self.levels[level].len();
+            let is_open = names < 2 || (names < LIST_NAMES && !ends_list(id, level));
+            if is_open {
                 return Ok(());
             }
             let list = encode_list(&std::mem::take(&mut self.levels[level]));

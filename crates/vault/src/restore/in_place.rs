@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::{Journal, Loaded, RestoreState, Selection, Work, check_length, inline_chunks, is_large, load, report};
 use crate::error::{Error, Result};
-use crate::item::{BlobEntry, ContainerEntry, EntryKey, Item};
+use crate::item::{BlobEntry, ContainerEntry, EntryKey, Item, Timestamp};
 use crate::manifest::{ManifestReader, OwnedKey, Record, Root};
 use crate::monitor::Monitor;
 use crate::point::Point;
@@ -31,6 +31,17 @@ pub struct NameRange {
 }
 
 impl NameRange {
+    /// A whole container. Azure's clients write it as `c` … `c-0`, which is the same thing where names follow Azure's rules.
+    pub fn container(name: &str) -> Self {
+        Self { min: name.to_owned(), max: format!("{name}\0") }
+    }
+
+    /// The range that a request names.
+    pub fn new(min: &str, max: &str) -> Self {
+        let is_whole = !min.is_empty() && !min.contains('/') && max.strip_suffix("-0") == Some(min);
+        if is_whole { Self::container(min) } else { Self { min: min.to_owned(), max: max.to_owned() } }
+    }
+
     fn split(value: &str) -> (&str, &str) {
         value.split_once('/').unwrap_or((value, ""))
     }
@@ -109,8 +120,9 @@ pub async fn run_in_place(
             return Err(Error::Cancelled(reason));
         }
         info!(container = container.name, "container is rolled back");
-        let live = sorted_listing(source.as_ref(), &container.name, options).await?;
-        work.roll_back(&point.root, container, live, options, &mut state, journal, monitor).await?;
+        let live = sorted_listing(source.as_ref(), &container.name, options, monitor).await?;
+        let kept = Kept { skipped: skipped_names(vault, point, &container.name).await?, started_at: point.started_at };
+        work.roll_back(&point.root, container, live, &kept, options, &mut state, journal, monitor).await?;
     }
     work.target.flush().await?;
     Ok(state)
@@ -122,10 +134,46 @@ async fn covered_containers(vault: &Vault, root: &Root, options: &InPlaceOptions
     Ok(containers)
 }
 
-async fn sorted_listing(source: &dyn Source, container: &str, options: &InPlaceOptions) -> Result<SortedEntries> {
+/// Blobs that are not in the point and were there all the same when it was taken: they are not removed.
+struct Kept {
+    skipped: BTreeSet<String>,
+    started_at: Timestamp,
+}
+
+impl Kept {
+    /// Why a blob that the point does not have must stay, if it must.
+    fn reason(&self, live: &BlobEntry) -> Option<&'static str> {
+        if self.skipped.contains(&live.name) {
+            return Some("it is left as it is, because it could not be backed up then");
+        }
+        // Endpoints tell the time of creation in whole seconds.
+        let was_there = live.created_at != Timestamp(0) && live.created_at.plus_seconds(1) <= self.started_at;
+        was_there.then_some("it is left as it is, because it is older than the point and not in it")
+    }
+}
+
+async fn skipped_names(vault: &Vault, point: &Point, container: &str) -> Result<BTreeSet<String>> {
+    let skipped = point.skipped(vault, usize::MAX).await?;
+    Ok(skipped.into_iter().filter(|blob| blob.container == container).map(|blob| blob.name).collect())
+}
+
+fn stop_if_asked(monitor: &dyn Monitor) -> Result<()> {
+    match monitor.should_stop() {
+        Some(reason) => Err(Error::Cancelled(reason)),
+        None => Ok(()),
+    }
+}
+
+async fn sorted_listing(
+    source: &dyn Source,
+    container: &str,
+    options: &InPlaceOptions,
+    monitor: &dyn Monitor,
+) -> Result<SortedEntries> {
     let mut sorter = EntrySorter::new(&options.scratch);
     let mut cursor: Option<String> = None;
     loop {
+        stop_if_asked(monitor)?;
         let page = source.list(container, "", cursor.as_deref()).await?;
         for entry in page.entries {
             sorter.push(entry)?;
@@ -158,6 +206,7 @@ impl Work<'_> {
         root: &Root,
         container: &ContainerEntry,
         mut live: SortedEntries,
+        kept: &Kept,
         options: &InPlaceOptions,
         state: &mut RestoreState,
         journal: &dyn Journal,
@@ -188,7 +237,7 @@ impl Work<'_> {
             if is_done || !options.holds(key.as_key().container, key.as_key().name) {
                 continue;
             }
-            let writes = self.settle(there, item, state, monitor).await?;
+            let writes = self.settle(there, item, kept, state, monitor).await?;
             if writes {
                 state.cursor = Some(key);
                 // Settling a name again does no harm, so not every one needs to be remembered.
@@ -211,12 +260,18 @@ impl Work<'_> {
         &self,
         live: Option<BlobEntry>,
         wanted: Option<Item>,
+        kept: &Kept,
         state: &mut RestoreState,
         monitor: &dyn Monitor,
     ) -> Result<bool> {
         let counts = &mut state.counts;
         let Some(item) = wanted else {
             let Some(live) = live else { return Ok(false) };
+            if let Some(reason) = kept.reason(&live) {
+                counts.skipped_blobs += 1;
+                counts.example(|| format!("{}: {reason}", live.display_name()));
+                return Ok(false);
+            }
             match self.target.delete(&live).await {
                 Ok(_) => counts.removed_blobs += 1,
                 Err(e)
@@ -289,7 +344,8 @@ mod tests {
         for (name, expected) in [("blob1", true), ("blob11", true), ("blob4x", true), ("blob5", false), ("a", false)] {
             assert_eq!(blobs.holds("c", name), expected, "{name}");
         }
-        let whole = range("c", "c-0");
+        let whole = NameRange::new("c", "c-0");
+        assert!(!whole.holds("c (old)", "x"));
         assert!(whole.holds("c", "anything") && whole.touches("c"));
         assert!(!whole.holds("c-0", "x") && !whole.holds("d", "x") && !whole.touches("c-0") && !whole.touches("b"));
         assert!(range("", "").holds("any", "thing"));

@@ -152,11 +152,18 @@ pub async fn run(
     );
     state.counts.planned = plan.totals;
     state.is_planned = true;
+    let resumed = state.containers.clone();
     state.containers.extend(plan.to_create.iter().cloned());
     journal.save(&state).await?;
     for container in &plan.containers {
-        if target.create_container(container).await? {
-            state.counts.created_containers += 1;
+        let is_made = target.create_container(container).await?;
+        state.counts.created_containers += u64::from(is_made);
+        // Somebody may have made it since the plan: it is theirs, and what is in it stays.
+        if !is_made && options.on_conflict == OnConflict::Fail && !resumed.contains(&container.name) {
+            let (name, place) = (&container.name, target.describe());
+            return Err(Error::Conflict(format!(
+                "{name} was made in {place} by somebody else just now: nothing was written to it"
+            )));
         }
     }
     let is_resumed = state.cursor.is_some();
@@ -388,12 +395,13 @@ impl Work<'_> {
         counts: &RestoreCounts,
         monitor: &dyn Monitor,
     ) -> Result<Written> {
+        let mut parts = Parts::new(&self.vault.reader, &item.content);
+        // Read before anything is begun: some blobs are visible as soon as they are.
+        let mut part = parts.next().await?;
         let mut writer = match self.target.begin(entry, self.conflict_rule(&entry.container)).await? {
             Ok(writer) => writer,
             Err(reason) => return Ok(Written::Skipped(reason)),
         };
-        let mut parts = Parts::new(&self.vault.reader, &item.content);
-        let mut part = parts.next().await?;
         let mut moved_bytes = 0;
         while let Some(chunks) = part {
             if let Some(reason) = monitor.should_stop() {

@@ -19,6 +19,8 @@ use super::{Put, Store, StoreError, StoreErrorKind, StoredFile};
 pub struct LocalStore {
     root: PathBuf,
     attempts: AtomicU64,
+    /// Sets temporary names of this process apart from those of any other, also of one in another container.
+    nonce: String,
 }
 
 const TEMPORARY: &str = "tmp";
@@ -28,7 +30,9 @@ impl LocalStore {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root = root.into();
         make_folder(&root.join(TEMPORARY)).map_err(|e| failed("make the folder", &root.display().to_string(), &e))?;
-        Ok(Self { root, attempts: AtomicU64::new(0) })
+        let nonce =
+            crate::seal::random_bytes::<8>().map_err(|e| StoreError::new(StoreErrorKind::Other, e.to_string()))?;
+        Ok(Self { root, attempts: AtomicU64::new(0), nonce: hex::encode(nonce) })
     }
 
     fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
@@ -169,17 +173,9 @@ impl Store for LocalStore {
     async fn put_if_absent(&self, name: &str, content: Bytes) -> Result<Put, StoreError> {
         let path = self.path(name)?;
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
-        let temporary =
-            self.root.join(TEMPORARY).join(format!("{}-{attempt}-{}", std::process::id(), name.replace('/', "-")));
-        self.blocking("write", name, move || {
-            // A process of the same number may have died here before.
-            match fs::remove_file(&temporary) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            put(&temporary, &path, &content)
-        })
-        .await
+        let temporary = format!("{}-{attempt}-{}", self.nonce, name.replace('/', "-"));
+        let temporary = self.root.join(TEMPORARY).join(temporary);
+        self.blocking("write", name, move || put(&temporary, &path, &content)).await
     }
 
     async fn get(&self, name: &str) -> Result<Bytes, StoreError> {

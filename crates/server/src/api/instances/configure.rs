@@ -19,7 +19,7 @@ use crate::db::policies::StoredPolicy;
 use crate::db::vaults::Vault;
 use crate::db::{self, Conn};
 use crate::error::ApiResult;
-use crate::jobs::spec::{ConfigureSpec, JobSpec, UpdateInstanceSpec, ValidateBackupSpec};
+use crate::jobs::spec::{ConfigureSpec, ExpireSpec, JobSpec, UpdateInstanceSpec, ValidateBackupSpec};
 
 /// An instance that passed the checks.
 struct Checked {
@@ -274,21 +274,13 @@ async fn change(
     let is_same = stored.policy_key == checked.policy.key && same_content(&stored.instance, &checked.instance);
     match stored.state {
         ProtectionState::ConfiguringProtectionFailed | ProtectionState::ProtectionError => {
-            let key = stored.key.clone();
-            db::instances::apply_update(conn, granted, &key, &checked.instance, &checked.policy.key, request.now)
-                .await?;
-            stored.state = ProtectionState::ConfiguringProtection;
-            "Provisioning".clone_into(&mut stored.provisioning_state);
-            db::instances::set_state(conn, granted, &key, stored.state, "Provisioning", None, request.now).await?;
-            stored.instance = checked.instance;
-            stored.error = None;
-            let operation = configure(conn, request, vault, &key).await?;
-            Ok((stored, operation))
+            begin_anew(conn, request, vault, stored, checked).await
         }
-        ProtectionState::ConfiguringProtection | ProtectionState::UpdatingProtection if is_same => {
-            // The same request again, while the first one is being worked on: the same operation.
-            let operation = running_operation(conn, request, vault, &stored).await?;
-            Ok((stored, operation))
+        ProtectionState::ConfiguringProtection | ProtectionState::UpdatingProtection => {
+            match pending(conn, &stored, &checked, is_same).await? {
+                Some(operation) => Ok((stored, operation)),
+                None => begin_anew(conn, request, vault, stored, checked).await,
+            }
         }
         _ if is_same => {
             let beginning =
@@ -322,20 +314,55 @@ fn same_content(one: &BackupInstance, other: &BackupInstance) -> bool {
             == other.policy_info.policy_parameters.clone().unwrap_or_default()
 }
 
-/// The operation of the unfinished job that configures or changes the instance; a new one that has ended if there is none.
-async fn running_operation(
+/// Takes the content over and configures the instance once more: after a failure, and where nothing else would end its state.
+async fn begin_anew(
     conn: &mut Conn,
     request: &Request,
     vault: &Vault,
-    stored: &StoredInstance,
-) -> ApiResult<String> {
-    for kind in ["update_instance", "configure"] {
-        let jobs = db::jobs::unfinished(conn, &stored.key, kind).await?;
-        if let Some(operation) = jobs.into_iter().next_back().and_then(|job| job.operation_id) {
-            return Ok(operation);
-        }
+    mut stored: StoredInstance,
+    checked: Checked,
+) -> ApiResult<(StoredInstance, String)> {
+    let granted = request.granted()?;
+    let key = stored.key.clone();
+    db::instances::apply_update(conn, granted, &key, &checked.instance, &checked.policy.key, request.now).await?;
+    stored.state = ProtectionState::ConfiguringProtection;
+    "Provisioning".clone_into(&mut stored.provisioning_state);
+    db::instances::set_state(conn, granted, &key, stored.state, "Provisioning", None, request.now).await?;
+    if stored.policy_key != checked.policy.key {
+        let spec = JobSpec::Expire(ExpireSpec { instance_key: key.clone(), recalculate: true });
+        enqueue(conn, request, &vault.key, &spec, None).await?;
     }
-    let beginning =
-        Beginning { state: OperationState::Succeeded, ..running(vault, Waiting::Create, Some(&stored.key)) };
-    operations::begin(conn, request, beginning).await
+    stored.instance = checked.instance;
+    stored.policy_key = checked.policy.key;
+    stored.error = None;
+    let operation = configure(conn, request, vault, &key).await?;
+    Ok((stored, operation))
+}
+
+/// The operation of the job that is configuring or changing the instance, if it does what this request asks for. None: no such job is
+/// left, whatever the instance's state says. What counts for a change is what it will make of the instance, not what that still shows;
+/// `is_same_as_stored` is the answer for a configuration.
+///
+/// # Errors
+/// 409 while something else is being worked on.
+async fn pending(
+    conn: &mut Conn,
+    stored: &StoredInstance,
+    checked: &Checked,
+    is_same_as_stored: bool,
+) -> ApiResult<Option<String>> {
+    let mut jobs = db::jobs::unfinished(conn, &stored.key, "configure").await?;
+    jobs.extend(db::jobs::unfinished(conn, &stored.key, "update_instance").await?);
+    jobs.sort_by_key(|job| job.created_at);
+    let Some(job) = jobs.pop() else { return Ok(None) };
+    let is_same = match &job.spec {
+        JobSpec::UpdateInstance(spec) => {
+            spec.policy_key == checked.policy.key && same_content(&spec.instance, &checked.instance)
+        }
+        _ => is_same_as_stored,
+    };
+    match job.operation_id {
+        Some(operation) if is_same => Ok(Some(operation)),
+        _ => Err(wrong_state(stored, "configure")),
+    }
 }
