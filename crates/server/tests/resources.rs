@@ -158,6 +158,47 @@ async fn a_storage_account_answers_in_azures_shape_and_never_with_a_secret() {
 }
 
 #[tokio::test]
+async fn many_lists_at_once_do_not_wait_for_each_other_for_ever() {
+    let service = Arc::new(Service::start().await);
+    let group = service.group("RG").await;
+    service.put(&account(&group, "msblobbackup"), json!({ "location": "westus" })).await.expect(200);
+    let lists =
+        [group.clone(), service.subscription()].map(|at| format!("{at}/providers/Microsoft.Storage/storageAccounts"));
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..64 {
+        let (service, list) = (service.clone(), lists[number % 2].clone());
+        asked.spawn(async move { service.get(&list).await });
+    }
+    for got in asked.join_all().await {
+        assert_eq!(got.expect(200).body["value"][0]["name"], "msblobbackup");
+    }
+}
+
+#[tokio::test]
+async fn changes_of_an_account_at_the_same_time_all_stay() {
+    let service = Arc::new(Service::start().await);
+    let group = service.group("RG").await;
+    let path = account(&group, "msblobbackup");
+    service.put(&path, json!({ "location": "westus" })).await.expect(200);
+    let settings = ["accessTier", "isHnsEnabled", "minimumTlsVersion", "publicNetworkAccess", "allowSharedKeyAccess"];
+    let mut asked = tokio::task::JoinSet::new();
+    for name in settings {
+        let (service, path) = (service.clone(), path.clone());
+        asked.spawn(async move {
+            let body = json!({ "properties": { name: "changed" } });
+            service.call("PATCH", &path, Some(body)).await
+        });
+    }
+    for got in asked.join_all().await {
+        got.expect(200);
+    }
+    let got = service.get(&path).await.expect(200);
+    for name in settings {
+        assert_eq!(got.body["properties"][name], "changed", "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_key_rests_sealed_and_opens_for_jobs() {
     let service = Service::start().await;
     let group = service.group("RG").await;

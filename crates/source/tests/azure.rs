@@ -11,6 +11,8 @@ use blobkeep_vault::{
     BlobEntry, BlobKind, ContainerEntry, OnConflict, Source, SourceErrorKind, Target, Timestamp, Written,
 };
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 const ACCOUNT: &str = "devstoreaccount1";
 
@@ -182,6 +184,106 @@ async fn missing_rights_are_named_and_tags_are_done_without() {
 }
 
 #[tokio::test]
+async fn tags_are_done_without_only_where_they_are_what_is_refused() {
+    let emulator = emulator().await;
+    let tagged = BlobEntry { tags: vec![("t".into(), "1".into())], ..entry("a", 1) };
+    by_key(&emulator).write_whole(&tagged, Bytes::from_static(b"x"), OnConflict::Fail).await.unwrap();
+    for (status, code) in [
+        (403, "AuthorizationFailure"),
+        (403, "AuthenticationFailed"),
+        (409, "ContainerBeingDeleted"),
+        (400, "OutOfRangeInput"),
+    ] {
+        let account = by_key(&emulator);
+        emulator.faults().fail_next_with_code("ListBlobs", 1, status, code);
+        let error = account.list("photos", "", None).await.unwrap_err();
+        assert!(error.message.contains(code), "{error}");
+        assert_eq!(account.list("photos", "", None).await.unwrap().entries[0].tags, tagged.tags, "{code}");
+        assert_eq!(account.limits(), Vec::<String>::new());
+    }
+    for (status, code) in [
+        (409, "FeatureNotYetSupportedForHierarchicalNamespaceAccounts"),
+        (403, "AuthorizationPermissionMismatch"),
+        (400, "UnsupportedHeader"),
+        (400, "InvalidQueryParameterValue"),
+    ] {
+        let account = by_key(&emulator);
+        emulator.faults().fail_next_with_code("ListBlobs", 1, status, code);
+        assert_eq!(account.list("photos", "", None).await.unwrap().entries[0].tags, [], "{code}");
+        assert!(account.limits()[0].contains("index tags are not listed"), "{:?}", account.limits());
+    }
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_entry_is_looked_for_on_the_pages_after_an_empty_one() {
+    let page = |blobs: &str, next: &str| {
+        format!("<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker>{next}</NextMarker></EnumerationResults>")
+    };
+    let blob = |name: &str| {
+        format!(
+            "<Blob><Name>{name}</Name><Properties><Last-Modified>Thu, 01 Jan 1970 00:00:03 GMT</Last-Modified>\
+             <Content-Length>1</Content-Length></Properties></Blob>"
+        )
+    };
+    let pages =
+        vec![page("", "1"), page("", "2"), page(&blob("a"), "3"), page("", "1"), page(&blob("ab"), "2"), page("", "")];
+    let (account, requests) = scripted(pages.into_iter().map(|body| ("200 OK", body)).collect()).await;
+    assert_eq!(account.entry("photos", "a").await.unwrap().unwrap().name, "a");
+    assert_eq!(account.entry("photos", "a").await.unwrap(), None, "a greater name ends the search");
+    assert_eq!(account.entry("photos", "a").await.unwrap(), None, "no next page ends it too");
+    let requests = requests.await.unwrap();
+    assert!(requests[2].contains("marker=2") && !requests[3].contains("marker="), "{requests:?}");
+}
+
+#[tokio::test]
+async fn a_length_that_cannot_be_read_is_an_error_of_the_protocol() {
+    let body = "<EnumerationResults><Blobs><Blob><Name>a</Name><Properties><Last-Modified>Thu, 01 Jan 1970 00:00:03 GMT\
+        </Last-Modified><Content-Length>1e3</Content-Length></Properties></Blob></Blobs></EnumerationResults>";
+    let (account, _) = scripted(vec![("200 OK", body.to_owned())]).await;
+    let error = account.list("photos", "", None).await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Protocol);
+    assert!(error.message.contains("1e3") && error.message.contains("Content-Length"), "{error}");
+}
+
+#[tokio::test]
+async fn metadata_names_keep_their_capital_letters() {
+    let (account, requests) = scripted(vec![("201 Created", String::new())]).await;
+    let metadata = ["Zeta", "alphaBeta", "small"].map(|name| (name.to_owned(), "1".to_owned()));
+    let wanted = BlobEntry { metadata: metadata.to_vec(), ..entry("a", 1) };
+    let done = account.write_whole(&wanted, Bytes::from_static(b"x"), OnConflict::Fail).await.unwrap();
+    assert_eq!(done, Written::Written { lost: vec![] });
+    let request = requests.await.unwrap().remove(0);
+    for name in ["Zeta", "alphaBeta", "small"] {
+        assert!(request.contains(&format!("\r\nx-ms-meta-{name}: 1\r\n")), "{request}");
+    }
+}
+
+/// An endpoint that gives these answers one after the other, and then the heads of the requests that it got.
+async fn scripted(answers: Vec<(&'static str, String)>) -> (AzureAccount, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/acc?sig=x", listener.local_addr().unwrap());
+    let requests = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.windows(4).any(|part| part == b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            heads.push(String::from_utf8_lossy(&request).into_owned());
+            let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).await.unwrap();
+            // What is left of the request is taken, so that closing does not take the answer back.
+            stream.shutdown().await.unwrap();
+            let _ = stream.read_to_end(&mut request).await;
+        }
+        heads
+    });
+    (quick(AzureOptions::from_url(&url, None, None).unwrap()), requests)
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_not_there_is_named() {
     let account = quick(AzureOptions::from_url("http://127.0.0.1:1/acc?sig=hidden", None, None).unwrap());
     let error = account.containers().await.unwrap_err();
@@ -245,5 +347,111 @@ async fn an_abandoned_append_blob_is_removed_but_nobody_elses() {
         tokio::task::yield_now().await;
     }
     assert!(account.entry("photos", "log").await.unwrap().is_some());
+    emulator.stop().await;
+}
+
+const IN_PLACE: [BlobKind; 2] = [BlobKind::Append { sealed: false }, BlobKind::Page { sequence_number: 0 }];
+
+#[tokio::test]
+async fn a_blob_that_is_being_replaced_is_left_alone_until_the_first_part_and_never_removed() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    for kind in IN_PLACE {
+        emulator.put_blob(ACCOUNT, "photos", "old", SeedBlob::new("old content")).unwrap();
+        let wanted = BlobEntry { kind, ..entry("old", 12 << 20) };
+        let mut writer = account.begin(&wanted, OnConflict::Overwrite).await.unwrap().unwrap();
+        writer.write(Bytes::from(vec![1; 1 << 20])).await.unwrap();
+        drop(writer);
+        let mut short = account.begin(&wanted, OnConflict::Overwrite).await.unwrap().unwrap();
+        short.write(Bytes::from_static(b"short")).await.unwrap();
+        let error = short.finish().await.unwrap_err();
+        assert!(!error.message.contains("replaced"), "{error}");
+        let there = account.entry("photos", "old").await.unwrap().unwrap();
+        assert_eq!((there.kind, there.size_bytes), (BlobKind::Block, 11), "nothing was there to write yet");
+
+        emulator.clear_requests();
+        let mut writer = account.begin(&wanted, OnConflict::Overwrite).await.unwrap().unwrap();
+        writer.write(Bytes::from(vec![1; 5 << 20])).await.unwrap();
+        let error = writer.finish().await.unwrap_err();
+        assert!(error.message.contains("already replaced") && error.message.contains("restore"), "{error}");
+        // Whatever clean-up there is would be a task of this thread that is ready by now.
+        account.list("photos", "", None).await.unwrap();
+        assert_eq!(emulator.count("DeleteBlob"), 0);
+        assert_eq!(account.entry("photos", "old").await.unwrap().unwrap().kind, kind);
+        let mut writer = account.begin(&wanted, OnConflict::Overwrite).await.unwrap().unwrap();
+        writer.write(Bytes::from(vec![1; 12 << 20])).await.unwrap();
+        assert_eq!(writer.finish().await.unwrap(), Written::Written { lost: vec![] });
+    }
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_abandoned_rest_is_removed_with_writes_under_way_where_nothing_was_before() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    for (kind, rule) in IN_PLACE.into_iter().flat_map(|kind| [(kind, OnConflict::Fail), (kind, OnConflict::Overwrite)])
+    {
+        let wanted = BlobEntry { kind, ..entry("new", 20 << 20) };
+        let mut writer = account.begin(&wanted, rule).await.unwrap().unwrap();
+        writer.write(Bytes::from(vec![1; 12 << 20])).await.unwrap();
+        drop(writer);
+        while account.entry("photos", "new").await.unwrap().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn parts_do_not_go_into_a_blob_that_someone_else_has_put_there() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    for kind in IN_PLACE {
+        let wanted = BlobEntry { kind, ..entry("shared", 12 << 20) };
+        let mut writer = account.begin(&wanted, OnConflict::Overwrite).await.unwrap().unwrap();
+        writer.write(Bytes::from(vec![1; 4 << 20])).await.unwrap();
+        while emulator.count("AppendBlock") + emulator.count("PutPage") == 0 {
+            tokio::task::yield_now().await;
+        }
+        emulator.clear_requests();
+        // The same kind and length, so that only its ETag tells it from ours.
+        let other = BlobEntry { kind, ..entry("shared", 12 << 20) };
+        let mut others = account.begin(&other, OnConflict::Overwrite).await.unwrap().unwrap();
+        others.write(Bytes::from(vec![2; 12 << 20])).await.unwrap();
+        others.finish().await.unwrap();
+        let failed = match writer.write(Bytes::from(vec![1; 8 << 20])).await {
+            Ok(()) => writer.finish().await.unwrap_err(),
+            Err(error) => {
+                drop(writer);
+                error
+            }
+        };
+        assert_eq!(failed.kind, SourceErrorKind::Changed, "{failed}");
+        while emulator.count("DeleteBlob") == 0 {
+            tokio::task::yield_now().await;
+        }
+        let there = account.entry("photos", "shared").await.unwrap().unwrap();
+        assert_eq!(account.read(&there, 0..1).await.unwrap(), vec![2]);
+        assert_eq!(account.read(&there, (4 << 20)..(4 << 20) + 1).await.unwrap(), vec![2]);
+        emulator.delete_blob(ACCOUNT, "photos", "shared");
+    }
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn pages_and_appends_whose_answers_were_lost_count_once() {
+    let emulator = emulator().await;
+    let account = by_key(&emulator);
+    for (kind, operation) in IN_PLACE.into_iter().zip(["AppendBlock", "PutPage"]) {
+        emulator.faults().lose_answer(operation, 1);
+        let content = Bytes::from((0..12_u32 << 20).map(|at| (at >> 16) as u8 | 1).collect::<Vec<u8>>());
+        let wanted = BlobEntry { kind, ..entry("once", 12 << 20) };
+        let mut writer = account.begin(&wanted, OnConflict::Overwrite).await.unwrap().unwrap();
+        writer.write(content.clone()).await.unwrap();
+        assert_eq!(writer.finish().await.unwrap(), Written::Written { lost: vec![] });
+        let there = account.entry("photos", "once").await.unwrap().unwrap();
+        assert_eq!(account.read(&there, 0..8 << 20).await.unwrap(), content.slice(..8 << 20));
+        assert_eq!(account.read(&there, 8 << 20..12 << 20).await.unwrap(), content.slice(8 << 20..));
+    }
     emulator.stop().await;
 }

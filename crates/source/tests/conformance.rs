@@ -8,7 +8,7 @@ mod suite;
 
 use blobkeep_emulator::{Emulator, EmulatorOptions};
 use blobkeep_source::{AzureAccount, AzureOptions, LocalFolder};
-use blobkeep_vault::{BlobEntry, OnConflict, Target, Written};
+use blobkeep_vault::{BlobEntry, OnConflict, Source, Target, Written};
 use bytes::Bytes;
 use suite::{Limits, conforms};
 
@@ -41,6 +41,12 @@ async fn azurite_conforms() {
     let account = AzureAccount::new(options).unwrap();
     let container = format!("conformance-{}", std::process::id());
     conforms(&account, &account, &container, Limits { no_control_characters: true, adds_properties: true }).await;
+    let metadata = vec![("Zeta".to_owned(), "1".to_owned()), ("alphaBeta".to_owned(), "2".to_owned())];
+    let capitals =
+        BlobEntry { container: container.clone(), name: "capitals".into(), metadata, ..BlobEntry::default() };
+    account.write_whole(&capitals, Bytes::new(), OnConflict::Fail).await.unwrap();
+    let listed = account.entry(&container, "capitals").await.unwrap().unwrap();
+    assert_eq!(listed.metadata, capitals.metadata, "names keep their capital letters");
     // Azurite knows no legal holds: the blob must come all the same, and the report must say so if it was refused.
     let mut held = BlobEntry { container, name: "held".into(), size_bytes: 1, ..BlobEntry::default() };
     held.immutability.legal_hold = true;

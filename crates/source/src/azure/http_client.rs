@@ -22,6 +22,7 @@ use rustls_platform_verifier::Verifier;
 
 use super::address::GuardedResolver;
 use super::auth::{Credential, Signer};
+use super::header_case::HeaderCase;
 use super::limiter::Limiter;
 use super::options::AzureOptions;
 use super::{clock, fault, path};
@@ -42,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) blob: Option<String>,
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) headers: HeaderMap,
+    /// The names among them that have capital letters, as they are to be sent: `headers` holds them in small letters.
+    pub(crate) cased_names: Vec<String>,
     pub(crate) body: Bytes,
 }
 
@@ -53,6 +56,7 @@ impl Request {
             blob: blob.map(str::to_owned),
             query: Vec::new(),
             headers: HeaderMap::new(),
+            cased_names: Vec::new(),
             body: Bytes::new(),
         }
     }
@@ -68,14 +72,17 @@ impl Request {
         self
     }
 
-    /// Adds a header if name and value are legal; says whether they were.
+    /// Adds a header if name and value are legal; says whether they were. The name goes out with the capital letters it has.
     pub(crate) fn try_header(&mut self, name: &str, value: &str) -> bool {
-        let (Ok(name), Ok(value)) =
+        let (Ok(legal), Ok(value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
         else {
             return false;
         };
-        self.headers.insert(name, value);
+        if legal.as_str() != name {
+            self.cased_names.push(name.to_owned());
+        }
+        self.headers.insert(legal, value);
         true
     }
 
@@ -109,6 +116,7 @@ pub(crate) struct HttpClient {
     shown: String,
     signer: Option<Signer>,
     sas: Option<super::auth::Secret>,
+    header_case: HeaderCase,
     limiter: Limiter,
     most_tries: u32,
     first_delay: Duration,
@@ -163,6 +171,7 @@ impl HttpClient {
             shown,
             signer,
             sas,
+            header_case: HeaderCase::default(),
             limiter: Limiter::new(options.most_in_flight),
             most_tries: options.most_tries.max(1),
             first_delay: options.first_delay,
@@ -174,6 +183,11 @@ impl HttpClient {
     /// The endpoint's address, for messages.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Whether requests go out without any credential.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.signer.is_none() && self.sas.is_none()
     }
 
     /// Requests that may be in flight now.
@@ -251,14 +265,17 @@ impl HttpClient {
     }
 
     async fn send_once(&self, what: &str, request: &Request) -> Result<Response, Trouble> {
-        let request = self.build(request).ok_or_else(|| Trouble {
+        let mut built = self.build(request).ok_or_else(|| Trouble {
             kind: SourceErrorKind::Refused,
             is_final: true,
             is_connect: false,
             message: format!("{what} makes no legal request"),
         })?;
+        if !request.cased_names.is_empty() {
+            *built.extensions_mut() = self.header_case.of(&request.cased_names).await;
+        }
         let work = async {
-            let response = self.client.request(request).await.map_err(Trouble::from_client)?;
+            let response = self.client.request(built).await.map_err(Trouble::from_client)?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| Trouble::broken(&error))?.to_bytes();
             Ok(Response { status: parts.status, headers: parts.headers, body, tries: 1 })

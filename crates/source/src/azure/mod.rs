@@ -9,6 +9,7 @@ mod auth;
 mod checksum;
 mod clock;
 mod fault;
+mod header_case;
 mod http_client;
 mod limiter;
 mod options;

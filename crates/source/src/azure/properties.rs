@@ -28,6 +28,10 @@ pub(crate) fn add_properties(request: &mut Request, entry: &BlobEntry, wanted: W
     let mut lost = Vec::new();
     add_content_headers(request, entry, &mut lost);
     for (name, value) in &entry.metadata {
+        if request.headers.contains_key(format!("x-ms-meta-{name}")) {
+            lost.push(format!("metadata {name}: another name differs from it only in capital letters"));
+            continue;
+        }
         if !request.try_header(&format!("x-ms-meta-{name}"), value) {
             lost.push(format!("metadata {name}: the protocol cannot carry it"));
         }

@@ -14,7 +14,7 @@ use super::{AzureAccount, checksum, fault, xml};
 const PAGE_ENTRIES: &str = "5000";
 
 impl AzureAccount {
-    async fn list_containers(&self) -> Result<Vec<ContainerEntry>, SourceError> {
+    async fn list_containers(&self, prefix: Option<&str>) -> Result<Vec<ContainerEntry>, SourceError> {
         let what = "list the containers";
         let mut containers = Vec::new();
         let mut marker: Option<String> = None;
@@ -23,6 +23,9 @@ impl AzureAccount {
                 .query("comp", "list")
                 .query("include", "metadata")
                 .query("maxresults", PAGE_ENTRIES);
+            if let Some(prefix) = prefix {
+                request = request.query("prefix", prefix);
+            }
             if let Some(marker) = &marker {
                 request = request.query("marker", marker);
             }
@@ -41,9 +44,15 @@ impl AzureAccount {
         Ok(containers)
     }
 
-    /// The one container that this client is limited to. A SAS of a container does not allow to ask for its properties, so
-    /// its bare existence, seen from an empty listing, must do.
+    /// The one container that this client is limited to, from a listing where that is allowed: only listings give metadata
+    /// names with their capital letters. A SAS of a container does not even allow to ask for its properties, so its bare
+    /// existence, seen from an empty listing, must do.
     async fn only_container(&self, name: &str) -> Result<ContainerEntry, SourceError> {
+        if let Ok(listed) = self.list_containers(Some(name)).await
+            && let Some(entry) = listed.into_iter().find(|entry| entry.name == name)
+        {
+            return Ok(entry);
+        }
         match self.container_properties(name).await {
             Ok(Some(entry)) => Ok(entry),
             Ok(None) => Err(SourceError::new(
@@ -72,7 +81,7 @@ impl AzureAccount {
         let with_tags = !refused.load(Ordering::Relaxed);
         let mut response =
             self.inner.http.send(&what, &list_request(container, prefix, cursor, most, with_tags)).await?;
-        if with_tags && matches!(response.status.as_u16(), 400 | 403 | 409) {
+        if with_tags && self.cannot_list_tags(&response) {
             let without = self.inner.http.send(&what, &list_request(container, prefix, cursor, most, false)).await?;
             if without.status.as_u16() == 200 {
                 tracing::warn!(
@@ -97,6 +106,29 @@ impl AzureAccount {
             return Err(self.nonsense(&what, "the same page again and again"));
         }
         Ok(ListPage { entries, next })
+    }
+
+    /// Whether a listing was refused because of the tags in it. A refusal for another reason (a firewall, a clock, a lease)
+    /// must stay an error: without its tags the next point would silently lose them.
+    fn cannot_list_tags(&self, response: &Response) -> bool {
+        match response.status.as_u16() {
+            // Without any credential every refusal is a missing right.
+            401 | 403 | 404 | 409 if self.inner.http.is_anonymous() => true,
+            400..=499 | 501 => is_missing_right_or_feature(&fault::code_of(response), &response.body),
+            _ => false,
+        }
+    }
+
+    /// The first blob whose name starts with `prefix`. A page may hold no blob and lead to another one all the same (folder
+    /// marks, deleted blobs), so pages are followed until one holds something.
+    pub(super) async fn first_entry(&self, container: &str, prefix: &str) -> Result<Option<BlobEntry>, SourceError> {
+        let mut page = self.list_page(container, prefix, None, "1").await?;
+        while page.entries.is_empty()
+            && let Some(next) = page.next
+        {
+            page = self.list_page(container, prefix, Some(&next), PAGE_ENTRIES).await?;
+        }
+        Ok(page.entries.into_iter().next())
     }
 
     async fn read_range(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
@@ -153,6 +185,26 @@ fn fits_md5(response: &Response) -> bool {
     stored.is_none_or(|stored| checksum::md5_of(&response.body) == stored)
 }
 
+/// Codes by which endpoints say that the right to tags is missing, that the account has none (hierarchical namespaces,
+/// premium accounts), or that they do not know that part of the call. "Status and error codes" of the Blob service's REST API.
+fn is_missing_right_or_feature(code: &str, body: &[u8]) -> bool {
+    match code {
+        "AuthorizationPermissionMismatch"
+        | "BlobTagsNotSupportedForAccountType"
+        | "UnsupportedHeader"
+        | "UnsupportedQueryParameter"
+        | "APINotImplemented"
+        | "NotImplemented" => true,
+        // Said of any parameter; the answer names it.
+        "InvalidQueryParameterValue" => {
+            let name = b"<QueryParameterName>";
+            let named = body.windows(name.len()).position(|part| part == name).map(|at| &body[at + name.len()..]);
+            named.is_none_or(|rest| rest.trim_ascii_start().starts_with(b"include"))
+        }
+        code => code.starts_with("FeatureNotSupported") || code.starts_with("FeatureNotYetSupported"),
+    }
+}
+
 fn list_request(container: &str, prefix: &str, cursor: Option<&str>, most: &str, with_tags: bool) -> Request {
     let include = if with_tags { "metadata,tags" } else { "metadata" };
     let mut request = Request::new(Method::GET, Some(container), None)
@@ -175,10 +227,14 @@ impl Source for AzureAccount {
         self.described()
     }
 
+    fn limits(&self) -> Vec<String> {
+        self.describe_limits()
+    }
+
     async fn containers(&self) -> Result<Vec<ContainerEntry>, SourceError> {
         match self.inner.container.clone() {
             Some(name) => Ok(vec![self.only_container(&name).await?]),
-            None => self.list_containers().await,
+            None => self.list_containers(None).await,
         }
     }
 
@@ -196,7 +252,41 @@ impl Source for AzureAccount {
     /// By a listing: it gives metadata names as they were written and index tags, and takes one request. The name itself
     /// comes first among those that start with it.
     async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
-        let page = self.list_page(container, name, None, "1").await?;
-        Ok(page.entries.into_iter().find(|entry| entry.name == name))
+        Ok(self.first_entry(container, name).await?.filter(|entry| entry.name == name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_right_or_feature_takes_the_tags_out_of_a_listing() {
+        for code in [
+            "AuthorizationPermissionMismatch",
+            "BlobTagsNotSupportedForAccountType",
+            "FeatureNotSupported",
+            "FeatureNotSupportedForAccount",
+            "FeatureNotYetSupportedForHierarchicalNamespaceAccounts",
+            "UnsupportedHeader",
+        ] {
+            assert!(is_missing_right_or_feature(code, b""), "{code}");
+        }
+        for code in [
+            "",
+            "AuthenticationFailed",
+            "AuthorizationFailure",
+            "AuthorizationSourceIPMismatch",
+            "AccountIsDisabled",
+            "ContainerBeingDeleted",
+            "PublicAccessNotPermitted",
+            "OutOfRangeInput",
+        ] {
+            assert!(!is_missing_right_or_feature(code, b""), "{code}");
+        }
+        let invalid = |body: &[u8]| is_missing_right_or_feature("InvalidQueryParameterValue", body);
+        assert!(invalid(b"<Error><QueryParameterName>include</QueryParameterName></Error>"));
+        assert!(!invalid(b"<Error><QueryParameterName>marker</QueryParameterName></Error>"));
+        assert!(invalid(b"<Error></Error>"), "it does not say which one: the second try will tell");
     }
 }

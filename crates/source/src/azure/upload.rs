@@ -1,6 +1,10 @@
 //! Blobs that take more than one request: block blobs by blocks and a block list, append blobs in order, page blobs by
 //! ranges. It holds at most the parts in flight and one that fills. A block blob is visible only when it is complete; of the
 //! other kinds an abandoned rest is removed again.
+//!
+//! Append and page blobs are written in place. It must never remove what it has not made: each of their writes depends on the
+//! ETag that the one before it left, and so does the removal. A blob that is to be replaced is left alone until the
+//! first part is at hand; from then on an interrupted upload leaves the new blob incomplete, and errors say so.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,14 +42,27 @@ pub(super) struct Upload {
     id_start: [u8; 8],
     md5: Option<Md5>,
     lost: Vec<String>,
-    /// An append or page blob is there and not complete.
-    is_exposed: bool,
-    /// Its ETag after the last answer, so that only our own rest is ever removed.
+    in_place: InPlace,
+    /// The ETag of an append or page blob after the last write.
     last_etag: Arc<Mutex<String>>,
 }
 
+/// What an append or page blob's upload has done under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InPlace {
+    /// Nothing; always so for block blobs.
+    Untouched,
+    /// Made an incomplete blob where none was.
+    Made,
+    /// Put an incomplete blob in another one's place.
+    Replaced,
+    /// Completed it.
+    Complete,
+}
+
 impl Upload {
-    /// Starts the blob; kinds that are written in place are made now, empty. `Err` inside is the reason to skip.
+    /// Starts the blob. Kinds that are written in place are made now, empty, unless they may take another one's place. `Err`
+    /// inside is the reason to skip.
     pub(super) async fn start(
         account: &AzureAccount,
         entry: &BlobEntry,
@@ -73,27 +90,51 @@ impl Upload {
             id_start,
             md5: entry.content_md5.map(|_| Md5::new()),
             lost: Vec::new(),
-            is_exposed: false,
+            in_place: InPlace::Untouched,
             last_etag: Arc::default(),
         };
-        if entry.kind == BlobKind::Block {
+        if entry.kind == BlobKind::Block || upload.guard != Guard::IfAbsent {
             return Ok(Ok(upload));
         }
-        let done = upload.create_empty().await?;
-        if let Committed::Done { etag, .. } = &done {
-            *lock(&upload.last_etag) = etag.clone();
+        let done = upload.create_empty(&Guard::IfAbsent).await?;
+        if upload.note_made(&done, InPlace::Made) {
+            return Ok(Ok(upload));
         }
         match AzureAccount::resolve(entry, on_conflict, done)? {
-            Written::Written { lost } => {
-                upload.lost = lost;
-                upload.is_exposed = true;
-                Ok(Ok(upload))
-            }
             Written::Skipped(reason) => Ok(Err(reason)),
+            Written::Written { .. } => Ok(Ok(upload)),
         }
     }
 
-    async fn create_empty(&self) -> Result<Committed, SourceError> {
+    /// Makes the empty blob if that was put off in order not to replace another one too early.
+    async fn ensure_made(&mut self) -> Result<(), SourceError> {
+        if self.entry.kind == BlobKind::Block || self.in_place != InPlace::Untouched {
+            return Ok(());
+        }
+        if self.guard == Guard::Always {
+            // Whether another one is there decides what may be removed should this be interrupted. A blob that was merely
+            // recognised as ours could be another's.
+            let done = self.create_empty(&Guard::IfAbsent).await?;
+            if !matches!(done, Committed::Done { is_recognised: true, .. }) && self.note_made(&done, InPlace::Made) {
+                return Ok(());
+            }
+        }
+        let guard = self.guard.clone();
+        let done = self.create_empty(&guard).await?;
+        self.note_made(&done, InPlace::Replaced);
+        AzureAccount::resolve(&self.entry, self.on_conflict, done).map(|_| ())
+    }
+
+    /// Remembers the blob that was made, if it was.
+    fn note_made(&mut self, done: &Committed, how: InPlace) -> bool {
+        let Committed::Done { lost, etag, .. } = done else { return false };
+        self.lost.extend_from_slice(lost);
+        lock(&self.last_etag).clone_from(etag);
+        self.in_place = how;
+        true
+    }
+
+    async fn create_empty(&self, guard: &Guard) -> Result<Committed, SourceError> {
         let mut request = self.request();
         match self.entry.kind {
             BlobKind::Page { sequence_number } => {
@@ -110,7 +151,7 @@ impl Upload {
         if !matches!(made.kind, BlobKind::Page { .. }) {
             made.size_bytes = 0;
         }
-        self.account.commit(&made, &request, &self.guard, None).await
+        self.account.commit(&made, &request, guard, None).await
     }
 
     fn request(&self) -> Request {
@@ -118,60 +159,53 @@ impl Upload {
     }
 
     async fn send_part(&mut self, part: Bytes) -> Result<(), SourceError> {
+        self.ensure_made().await?;
         if let Some(md5) = &mut self.md5 {
             md5.update(&part);
         }
         let offset = self.sent_bytes;
         self.sent_bytes += part.len() as u64;
         let what = format!("write {} at {offset}", self.entry.display_name());
-        match self.entry.kind {
-            BlobKind::Append { .. } => return self.append(&what, part, offset).await,
+        let (mut request, most) = match self.entry.kind {
+            BlobKind::Block => {
+                let id = self.next_block_id();
+                (self.request().query("comp", "block").query("blockid", id), MOST_IN_FLIGHT)
+            }
             BlobKind::Page { .. } if part.iter().all(|byte| *byte == 0) => return Ok(()),
-            _ => {}
-        }
-        let mut request = self.request();
-        if matches!(self.entry.kind, BlobKind::Block) {
-            let id = self.next_block_id();
-            request = request.query("comp", "block").query("blockid", id);
-        } else {
-            request = request.query("comp", "page").header("x-ms-page-write", "update");
-            request.try_header("x-ms-range", &format!("bytes={offset}-{}", offset + part.len() as u64 - 1));
-        }
+            BlobKind::Page { .. } => {
+                let mut request = self.request().query("comp", "page").header("x-ms-page-write", "update");
+                request.try_header("x-ms-range", &format!("bytes={offset}-{}", offset + part.len() as u64 - 1));
+                (request, 1)
+            }
+            BlobKind::Append { .. } => {
+                let mut request = self.request().query("comp", "appendblock");
+                request.try_header("x-ms-blob-condition-appendpos", &offset.to_string());
+                (request, 1)
+            }
+        };
         request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&part));
-        let request = request.body(part);
-        while self.in_flight.len() >= MOST_IN_FLIGHT {
+        let mut request = request.body(part);
+        while self.in_flight.len() >= most {
             self.one_done().await?;
         }
-        let (account, last_etag) = (self.account.clone(), Arc::clone(&self.last_etag));
-        self.in_flight.spawn(async move {
-            let response = account.inner.http.expect(&what, &request, &[201]).await?;
-            note_etag(&last_etag, &response);
-            account.check_answer(&what, &request, &response)
-        });
-        Ok(())
-    }
-
-    /// Appends in order; the position is the condition, so that nothing is appended twice.
-    async fn append(&mut self, what: &str, part: Bytes, offset: u64) -> Result<(), SourceError> {
-        let end = offset + part.len() as u64;
-        let mut request = self.request().query("comp", "appendblock");
-        request.try_header("x-ms-blob-condition-appendpos", &offset.to_string());
-        request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&part));
-        let request = request.body(part);
-        let http = &self.account.inner.http;
-        let response = http.send(what, &request).await?;
-        if response.status.as_u16() == 201 {
-            note_etag(&self.last_etag, &response);
-            return self.account.check_answer(what, &request, &response);
-        }
-        // The first try took effect and its answer was lost.
-        if response.status.as_u16() == 412
-            && response.tries > 1
-            && self.account.head(&self.entry).await?.is_some_and(|there| there.size_bytes == end)
-        {
+        let account = self.account.clone();
+        if self.entry.kind == BlobKind::Block {
+            self.in_flight.spawn(async move {
+                let response = account.inner.http.expect(&what, &request, &[201]).await?;
+                account.check_answer(&what, &request, &response)
+            });
             return Ok(());
         }
-        Err(fault::error_of(what, http.shown(), &response))
+        // One after the other: the ETag that the write before has left is the condition.
+        let last_etag = Arc::clone(&self.last_etag);
+        Guard::IfUnchanged(lock(&last_etag).clone()).add_to(&mut request);
+        let change = Change { entry: Arc::clone(&self.entry), offset };
+        self.in_flight.spawn(async move {
+            let etag = change.apply(&account, &what, &request).await?;
+            *lock(&last_etag) = etag;
+            Ok(())
+        });
+        Ok(())
     }
 
     fn next_block_id(&mut self) -> String {
@@ -231,19 +265,28 @@ impl Upload {
             // This call sets all of them or clears those that are not named.
             properties::add_content_headers(&mut request, &self.entry, &mut Vec::new());
             properties::add_md5(&mut request, md5);
-            self.account.inner.http.expect(&format!("set the MD5 of {shown}"), &request, &[200]).await?;
+            let response = self.account.inner.http.expect(&format!("set the MD5 of {shown}"), &request, &[200]).await?;
+            note_etag(&self.last_etag, &response);
         }
         if matches!(self.entry.kind, BlobKind::Append { sealed: true }) {
             let request = self.request().query("comp", "seal");
-            self.account.inner.http.expect(&format!("seal {shown}"), &request, &[200]).await?;
+            let response = self.account.inner.http.expect(&format!("seal {shown}"), &request, &[200]).await?;
+            note_etag(&self.last_etag, &response);
         }
         Ok(())
     }
-}
 
-#[async_trait]
-impl BlobWriter for Upload {
-    async fn write(&mut self, part: Bytes) -> Result<(), SourceError> {
+    /// An error that leaves half a blob where another one was says so.
+    fn explained(&self, mut error: SourceError) -> SourceError {
+        if self.in_place == InPlace::Replaced {
+            error.message.push_str(
+                ": the blob that was there is already replaced and the new one is incomplete: restore this blob again",
+            );
+        }
+        error
+    }
+
+    async fn take(&mut self, part: Bytes) -> Result<(), SourceError> {
         let mut rest = part;
         while !rest.is_empty() {
             // A part that is whole already is not copied.
@@ -263,22 +306,23 @@ impl BlobWriter for Upload {
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<Written, SourceError> {
+    async fn complete(&mut self) -> Result<Written, SourceError> {
         let last = std::mem::take(&mut self.filling).freeze();
-        if !last.is_empty() {
-            self.send_part(last).await?;
-        }
-        if self.sent_bytes != self.entry.size_bytes {
+        let given_bytes = self.sent_bytes + last.len() as u64;
+        if given_bytes != self.entry.size_bytes {
             return Err(SourceError::new(
                 SourceErrorKind::Protocol,
                 format!(
-                    "{} bytes were given for {} of {} bytes",
-                    self.sent_bytes,
+                    "{given_bytes} bytes were given for {} of {} bytes",
                     self.entry.display_name(),
                     self.entry.size_bytes
                 ),
             ));
         }
+        if !last.is_empty() {
+            self.send_part(last).await?;
+        }
+        self.ensure_made().await?;
         while !self.in_flight.is_empty() {
             self.one_done().await?;
         }
@@ -286,7 +330,7 @@ impl BlobWriter for Upload {
             BlobKind::Block => self.commit_blocks().await?,
             _ => {
                 self.settle().await?;
-                self.is_exposed = false;
+                self.in_place = InPlace::Complete;
                 Written::Written { lost: Vec::new() }
             }
         };
@@ -297,15 +341,92 @@ impl BlobWriter for Upload {
     }
 }
 
+#[async_trait]
+impl BlobWriter for Upload {
+    async fn write(&mut self, part: Bytes) -> Result<(), SourceError> {
+        let outcome = self.take(part).await;
+        outcome.map_err(|error| self.explained(error))
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<Written, SourceError> {
+        let outcome = self.complete().await;
+        outcome.map_err(|error| self.explained(error))
+    }
+}
+
+/// One write to an append or page blob, under the condition that nobody else has written since ours before.
+struct Change {
+    entry: Arc<BlobEntry>,
+    offset: u64,
+}
+
+impl Change {
+    /// Sends it; returns the ETag that it leaves.
+    async fn apply(&self, account: &AzureAccount, what: &str, request: &Request) -> Result<String, SourceError> {
+        let http = &account.inner.http;
+        let response = http.send(what, request).await?;
+        if response.status.as_u16() == 201 {
+            account.check_answer(what, request, &response)?;
+            let etag = response.header("etag").ok_or_else(|| account.nonsense(what, "it has no ETag"))?;
+            return Ok(xml::plain_etag(etag));
+        }
+        // An earlier try may have taken effect and its answer was lost.
+        if response.status.as_u16() == 412
+            && response.tries > 1
+            && let Some(etag) = self.etag_if_applied(account, what, request).await?
+        {
+            return Ok(etag);
+        }
+        Err(fault::error_of(what, http.shown(), &response))
+    }
+
+    /// The blob's ETag if our bytes are where they belong, and for append blobs the last ones.
+    async fn etag_if_applied(
+        &self,
+        account: &AzureAccount,
+        what: &str,
+        written: &Request,
+    ) -> Result<Option<String>, SourceError> {
+        let Some(there) = account.head(&self.entry).await? else { return Ok(None) };
+        let end = self.offset + written.body.len() as u64;
+        let size_bytes = if matches!(self.entry.kind, BlobKind::Append { .. }) { end } else { self.entry.size_bytes };
+        if there.size_bytes != size_bytes {
+            return Ok(None);
+        }
+        let mut request = Request::new(Method::GET, Some(&self.entry.container), Some(&self.entry.name));
+        request.try_header("x-ms-range", &format!("bytes={}-{}", self.offset, end - 1));
+        Guard::IfUnchanged(there.etag.clone()).add_to(&mut request);
+        let response = account.inner.http.expect(what, &request, &[200, 206]).await?;
+        let from = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        let found = match response.status.as_u16() {
+            206 => response.body.get(..),
+            _ => response.body.get(from..from.saturating_add(written.body.len())),
+        };
+        Ok((found == Some(&written.body[..])).then_some(there.etag))
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.is_exposed {
-            return;
+        let shown = self.entry.display_name();
+        match self.in_place {
+            InPlace::Untouched | InPlace::Complete => return,
+            InPlace::Replaced => {
+                tracing::warn!(blob = shown, "it was being replaced and is now incomplete: restore it again");
+                return;
+            }
+            InPlace::Made => {}
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            tracing::warn!(blob = shown, "an unfinished blob stays behind");
+            return;
+        };
         let (account, entry) = (self.account.clone(), Arc::clone(&self.entry));
-        let etag = lock(&self.last_etag).clone();
+        let (last_etag, mut in_flight) = (Arc::clone(&self.last_etag), std::mem::take(&mut self.in_flight));
         runtime.spawn(async move {
+            // A write that is under way changes the ETag.
+            while in_flight.join_next().await.is_some() {}
+            let etag = lock(&last_etag).clone();
             let what = format!("remove the unfinished {}", entry.display_name());
             let mut request = Request::new(Method::DELETE, Some(&entry.container), Some(&entry.name));
             // Without the condition this could hit the blob of a second attempt.

@@ -48,8 +48,9 @@ impl Guard {
 pub(super) enum Committed {
     Done {
         lost: Vec<String>,
-        /// Empty if the answer was lost.
         etag: String,
+        /// The answer was lost, and what is there was recognised as ours by its length and MD5.
+        is_recognised: bool,
     },
     Exists,
 }
@@ -93,8 +94,8 @@ impl AzureAccount {
 
     /// Whether a container holds nothing; `None` if there is none.
     async fn is_empty(&self, name: &str) -> Result<Option<bool>, SourceError> {
-        match self.list_page(name, "", None, "1").await {
-            Ok(page) => Ok(Some(page.entries.is_empty() && page.next.is_none())),
+        match self.first_entry(name, "").await {
+            Ok(first) => Ok(Some(first.is_none())),
             Err(error) if error.kind == SourceErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -147,11 +148,15 @@ impl AzureAccount {
         if response.status.as_u16() == 404 {
             return Ok(None);
         }
+        // Guessing one of these could overwrite a newer blob, or take another's for ours.
+        let missing = |name: &str| self.nonsense(&what, &format!("it has no {name} that can be read"));
+        let size_bytes = response.header("content-length").and_then(|text| text.parse().ok());
+        let modified_at = response.header("last-modified").and_then(clock::parse_http_date);
         Ok(Some(Head {
-            etag: response.header("etag").map(xml::plain_etag).unwrap_or_default(),
-            size_bytes: response.header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default(),
+            etag: response.header("etag").map(xml::plain_etag).ok_or_else(|| missing("ETag"))?,
+            size_bytes: size_bytes.ok_or_else(|| missing("Content-Length"))?,
             md5: response.header("content-md5").and_then(xml::md5_from_base64),
-            modified_at: response.header("last-modified").and_then(clock::parse_http_date).unwrap_or_default(),
+            modified_at: modified_at.ok_or_else(|| missing("Last-Modified"))?,
         }))
     }
 
@@ -239,14 +244,16 @@ impl AzureAccount {
                 }
                 lost.extend(unsent);
                 let etag = response.header("etag").map(xml::plain_etag).unwrap_or_default();
-                return Ok(Committed::Done { lost, etag });
+                return Ok(Committed::Done { lost, etag, is_recognised: false });
             }
             let is_refused_by_guard =
                 matches!((status, code.as_str()), (409, "BlobAlreadyExists") | (412, "ConditionNotMet" | ""));
             if is_refused_by_guard && *guard != Guard::Always {
-                if response.tries > 1 && self.is_written(entry, md5).await? {
+                if response.tries > 1
+                    && let Some(there) = self.written(entry, md5).await?
+                {
                     lost.extend(unsent);
-                    return Ok(Committed::Done { lost, etag: String::new() });
+                    return Ok(Committed::Done { lost, etag: there.etag, is_recognised: true });
                 }
                 return match guard {
                     Guard::IfUnchanged(_) => Err(fault::error_of(&what, self.inner.http.shown(), &response)),
@@ -264,14 +271,15 @@ impl AzureAccount {
         }
     }
 
-    /// Whether a write whose answer was lost took effect: what is there has our length and, where known, our MD5.
-    async fn is_written(&self, entry: &BlobEntry, md5: Option<[u8; 16]>) -> Result<bool, SourceError> {
-        let Some(there) = self.head(entry).await? else { return Ok(false) };
+    /// What is there if a write whose answer was lost took effect: it has our length and, where known, our MD5.
+    async fn written(&self, entry: &BlobEntry, md5: Option<[u8; 16]>) -> Result<Option<Head>, SourceError> {
+        let Some(there) = self.head(entry).await? else { return Ok(None) };
         let is_same_content = match (there.md5, md5) {
             (Some(there), Some(ours)) => there == ours,
             _ => true,
         };
-        Ok(there.size_bytes == entry.size_bytes && is_same_content)
+        let is_ours = there.size_bytes == entry.size_bytes && is_same_content;
+        Ok(is_ours.then_some(there))
     }
 
     /// The endpoint repeats the checksum of what it received; it must be that of what was sent.

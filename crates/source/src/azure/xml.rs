@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use blobkeep_vault::{BlobEntry, BlobKind, ContainerEntry};
+use blobkeep_vault::{BlobEntry, BlobKind, ContainerEntry, Timestamp};
 use percent_encoding::percent_decode;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -17,9 +17,9 @@ pub(crate) type BlobPage = (Vec<BlobEntry>, Option<String>);
 /// A page of containers, and the marker of the next one.
 pub(crate) type ContainerPage = (Vec<ContainerEntry>, Option<String>);
 
-/// Calls `leaf` with the path below the root (element names, outermost first), whether the text is percent-encoded, and
-/// the text of each element that has no children; calls `end` when an element below the root closes.
-fn walk(body: &[u8], mut on: impl FnMut(Step<'_>)) -> Result<(), String> {
+/// Calls `on` with the path (element names, outermost first) and the text of each element that has no children, and when
+/// an element closes. Ends with the first error of `on`.
+fn walk(body: &[u8], mut on: impl FnMut(Step<'_>) -> Result<(), String>) -> Result<(), String> {
     let mut reader = Reader::from_reader(body);
     reader.config_mut().check_end_names = true;
     let mut depth = 0_usize;
@@ -58,16 +58,16 @@ fn walk(body: &[u8], mut on: impl FnMut(Step<'_>)) -> Result<(), String> {
                 depth = depth.checked_sub(1).ok_or("an element ends that never started")?;
                 let path = &names[..=depth];
                 if is_leaf {
-                    on(Step::Leaf { path, text: &text, is_encoded });
+                    on(Step::Leaf { path, text: &text, is_encoded })?;
                 }
-                on(Step::End { path });
+                on(Step::End { path })?;
                 is_leaf = false;
             }
             Event::Empty(start) => {
                 let mut path: Vec<Vec<u8>> = names[..depth].to_vec();
                 path.push(start.name().as_ref().to_vec());
-                on(Step::Leaf { path: &path, text: "", is_encoded: false });
-                on(Step::End { path: &path });
+                on(Step::Leaf { path: &path, text: "", is_encoded: false })?;
+                on(Step::End { path: &path })?;
                 is_leaf = false;
             }
             Event::Eof if depth == 0 => return Ok(()),
@@ -97,6 +97,16 @@ fn some(text: &str) -> Option<String> {
     if text.is_empty() { None } else { Some(text.to_owned()) }
 }
 
+/// A value that must not be guessed: a length that reads as zero would make an empty blob of a full one.
+fn needed<T>(value: Option<T>, of: &str, name: &[u8], text: &str) -> Result<T, String> {
+    value.ok_or_else(|| format!("{of:?} has {text:?} as its {}", String::from_utf8_lossy(name)))
+}
+
+/// The same for a value that an endpoint may leave out or empty.
+fn if_given<T>(read: impl FnOnce(&str) -> Option<T>, of: &str, name: &[u8], text: &str) -> Result<Option<T>, String> {
+    if text.is_empty() { Ok(None) } else { needed(read(text), of, name, text).map(Some) }
+}
+
 /// An ETag without its quotes.
 pub(crate) fn plain_etag(text: &str) -> String {
     text.trim().trim_start_matches("W/").trim_matches('"').to_owned()
@@ -106,6 +116,8 @@ pub(crate) fn plain_etag(text: &str) -> String {
 #[derive(Default)]
 struct BlobDraft {
     entry: BlobEntry,
+    size_bytes: Option<u64>,
+    modified_at: Option<Timestamp>,
     blob_type: String,
     is_sealed: bool,
     sequence_number: i64,
@@ -115,11 +127,11 @@ struct BlobDraft {
 }
 
 impl BlobDraft {
-    fn leaf(&mut self, path: &[Vec<u8>], text: &str, is_encoded: bool) {
-        let [first, below @ ..] = path else { return };
+    fn leaf(&mut self, path: &[Vec<u8>], text: &str, is_encoded: bool) -> Result<(), String> {
+        let [first, below @ ..] = path else { return Ok(()) };
         match (first.as_slice(), below) {
             (b"Name", []) => self.entry.name = decoded(text, is_encoded),
-            (b"Properties", [name]) => self.property(name, text),
+            (b"Properties", [name]) => self.property(name, text)?,
             (b"Metadata", [name]) => self.metadata(name, text),
             (b"Tags", [_, _, name]) if name == b"Key" => self.tag_key = text.to_owned(),
             (b"Tags", [_, _, name]) if name == b"Value" => {
@@ -127,15 +139,17 @@ impl BlobDraft {
             }
             _ => {}
         }
+        Ok(())
     }
 
-    fn property(&mut self, name: &[u8], text: &str) {
+    fn property(&mut self, name: &[u8], text: &str) -> Result<(), String> {
         let entry = &mut self.entry;
+        let of = &entry.name;
         match name {
-            b"Creation-Time" => entry.created_at = parse_http_date(text).unwrap_or_default(),
-            b"Last-Modified" => entry.modified_at = parse_http_date(text).unwrap_or_default(),
+            b"Creation-Time" => entry.created_at = if_given(parse_http_date, of, name, text)?.unwrap_or_default(),
+            b"Last-Modified" => self.modified_at = Some(needed(parse_http_date(text), of, name, text)?),
             b"Etag" | b"ETag" => entry.etag = plain_etag(text),
-            b"Content-Length" => entry.size_bytes = text.parse().unwrap_or_default(),
+            b"Content-Length" => self.size_bytes = Some(needed(text.parse().ok(), of, name, text)?),
             b"Content-Type" => entry.headers.content_type = some(text),
             b"Content-Encoding" => entry.headers.content_encoding = some(text),
             b"Content-Language" => entry.headers.content_language = some(text),
@@ -144,16 +158,21 @@ impl BlobDraft {
             b"Content-MD5" => entry.content_md5 = md5_from_base64(text),
             b"BlobType" => self.blob_type = text.to_owned(),
             b"Sealed" => self.is_sealed = text == "true",
-            b"x-ms-blob-sequence-number" => self.sequence_number = text.parse().unwrap_or_default(),
+            b"x-ms-blob-sequence-number" => {
+                self.sequence_number = if_given(|text| text.parse().ok(), of, name, text)?.unwrap_or_default();
+            }
             b"AccessTier" => entry.tier = some(text),
             b"AccessTierInferred" => self.is_tier_inferred = text == "true",
             b"LegalHold" => entry.immutability.legal_hold = text == "true",
-            b"ImmutabilityPolicyUntilDate" => entry.immutability.until = parse_http_date(text),
+            b"ImmutabilityPolicyUntilDate" => {
+                entry.immutability.until = if_given(parse_http_date, of, name, text)?;
+            }
             b"ImmutabilityPolicyMode" => entry.immutability.mode = some(text),
             b"EncryptionScope" => entry.encryption_scope = some(text),
             b"ResourceType" => self.is_folder = text == "directory",
             _ => {}
         }
+        Ok(())
     }
 
     fn metadata(&mut self, name: &[u8], text: &str) {
@@ -165,11 +184,18 @@ impl BlobDraft {
     }
 
     /// `None` for the marks that accounts with a hierarchical namespace keep for folders: they hold nothing.
-    fn finish(mut self, container: &str) -> Option<BlobEntry> {
-        if self.is_folder && self.entry.size_bytes == 0 {
-            return None;
+    fn finish(mut self, container: &str) -> Result<Option<BlobEntry>, String> {
+        if self.is_folder && self.size_bytes.unwrap_or_default() == 0 {
+            return Ok(None);
         }
         let entry = &mut self.entry;
+        let missing = |what: &str| format!("{:?} has no {what}", entry.name);
+        if entry.name.is_empty() {
+            return Err("a blob has no name".to_owned());
+        }
+        let size_bytes = self.size_bytes.ok_or_else(|| missing("Content-Length"))?;
+        let modified_at = self.modified_at.ok_or_else(|| missing("Last-Modified"))?;
+        (entry.size_bytes, entry.modified_at) = (size_bytes, modified_at);
         container.clone_into(&mut entry.container);
         entry.kind = match self.blob_type.as_str() {
             "AppendBlob" => BlobKind::Append { sealed: self.is_sealed },
@@ -184,7 +210,7 @@ impl BlobDraft {
         }
         entry.metadata.sort();
         entry.tags.sort();
-        Some(self.entry)
+        Ok(Some(self.entry))
     }
 }
 
@@ -196,16 +222,21 @@ pub(crate) fn parse_blobs(body: &[u8], container: &str) -> Result<BlobPage, Stri
     let (mut blobs, mut next) = (Vec::new(), None);
     let mut draft = BlobDraft::default();
     let mut is_listing = false;
-    walk(without_bom(body), |step| match step {
-        Step::Leaf { path: [_, marker], text, .. } if marker == b"NextMarker" => next = some(text),
-        Step::Leaf { path: [_, blobs, blob, rest @ ..], text, is_encoded } if blobs == b"Blobs" && blob == b"Blob" => {
-            draft.leaf(rest, text, is_encoded);
+    walk(without_bom(body), |step| {
+        match step {
+            Step::Leaf { path: [_, marker], text, .. } if marker == b"NextMarker" => next = some(text),
+            Step::Leaf { path: [_, blobs, blob, rest @ ..], text, is_encoded }
+                if blobs == b"Blobs" && blob == b"Blob" =>
+            {
+                draft.leaf(rest, text, is_encoded)?;
+            }
+            Step::End { path: [_, list, blob] } if list == b"Blobs" && blob == b"Blob" => {
+                blobs.extend(std::mem::take(&mut draft).finish(container)?);
+            }
+            Step::End { path: [root] } => is_listing = root == b"EnumerationResults",
+            _ => {}
         }
-        Step::End { path: [_, list, blob] } if list == b"Blobs" && blob == b"Blob" => {
-            blobs.extend(std::mem::take(&mut draft).finish(container));
-        }
-        Step::End { path: [root] } => is_listing = root == b"EnumerationResults",
-        _ => {}
+        Ok(())
     })?;
     if is_listing { Ok((blobs, next)) } else { Err("it is no list of blobs".to_owned()) }
 }
@@ -218,24 +249,27 @@ pub(crate) fn parse_containers(body: &[u8]) -> Result<ContainerPage, String> {
     let (mut containers, mut next) = (Vec::new(), None);
     let mut draft = ContainerEntry::default();
     let mut is_listing = false;
-    walk(without_bom(body), |step| match step {
-        Step::Leaf { path: [_, marker], text, .. } if marker == b"NextMarker" => next = some(text),
-        Step::Leaf { path: [_, _, container, rest @ ..], text, .. } if container == b"Container" => {
-            container_leaf(&mut draft, rest, text);
+    walk(without_bom(body), |step| {
+        match step {
+            Step::Leaf { path: [_, marker], text, .. } if marker == b"NextMarker" => next = some(text),
+            Step::Leaf { path: [_, _, container, rest @ ..], text, .. } if container == b"Container" => {
+                container_leaf(&mut draft, rest, text)?;
+            }
+            Step::End { path: [_, _, container] } if container == b"Container" => {
+                let mut entry = std::mem::take(&mut draft);
+                entry.metadata.sort();
+                containers.push(entry);
+            }
+            Step::End { path: [root] } => is_listing = root == b"EnumerationResults",
+            _ => {}
         }
-        Step::End { path: [_, _, container] } if container == b"Container" => {
-            let mut entry = std::mem::take(&mut draft);
-            entry.metadata.sort();
-            containers.push(entry);
-        }
-        Step::End { path: [root] } => is_listing = root == b"EnumerationResults",
-        _ => {}
+        Ok(())
     })?;
     if is_listing { Ok((containers, next)) } else { Err("it is no list of containers".to_owned()) }
 }
 
-fn container_leaf(draft: &mut ContainerEntry, path: &[Vec<u8>], text: &str) {
-    let [first, below @ ..] = path else { return };
+fn container_leaf(draft: &mut ContainerEntry, path: &[Vec<u8>], text: &str) -> Result<(), String> {
+    let [first, below @ ..] = path else { return Ok(()) };
     match (first.as_slice(), below) {
         (b"Name", []) => draft.name = text.to_owned(),
         (b"Metadata", [name]) => {
@@ -243,7 +277,9 @@ fn container_leaf(draft: &mut ContainerEntry, path: &[Vec<u8>], text: &str) {
         }
         (b"Properties", [name]) => match name.as_slice() {
             b"Etag" | b"ETag" => draft.etag = plain_etag(text),
-            b"Last-Modified" => draft.modified_at = parse_http_date(text).unwrap_or_default(),
+            b"Last-Modified" => {
+                draft.modified_at = if_given(parse_http_date, &draft.name, name, text)?.unwrap_or_default();
+            }
             b"PublicAccess" => draft.public_access = some(text),
             b"HasLegalHold" => draft.has_legal_hold = text == "true",
             b"HasImmutabilityPolicy" => draft.has_immutability_policy = text == "true",
@@ -251,6 +287,7 @@ fn container_leaf(draft: &mut ContainerEntry, path: &[Vec<u8>], text: &str) {
         },
         _ => {}
     }
+    Ok(())
 }
 
 /// MD5 in base64, as headers and listings have it.
@@ -269,8 +306,6 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use blobkeep_vault::Timestamp;
-
     use super::*;
 
     const AZURE: &str = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults \
@@ -297,7 +332,7 @@ mod tests {
         <AccessTier>Hot</AccessTier><AccessTierInferred>true</AccessTierInferred></Properties></Blob>\
         <Blob><Name>dir</Name><Properties><Content-Length>0</Content-Length><BlobType>BlockBlob</BlobType></Properties>\
         <Metadata><hdi_isfolder>true</hdi_isfolder></Metadata></Blob>\
-        <Blob><Name>notdir</Name><Properties><Content-Length>1</Content-Length><BlobType>BlockBlob</BlobType></Properties>\
+        <Blob><Name>notdir</Name><Properties><Last-Modified>Thu, 01 Jan 1970 00:00:03 GMT</Last-Modified><Content-Length>1</Content-Length><BlobType>BlockBlob</BlobType></Properties>\
         <Metadata><hdi_isfolder>true</hdi_isfolder></Metadata></Blob></Blobs><NextMarker/></EnumerationResults>";
 
     #[test]
@@ -357,6 +392,32 @@ mod tests {
             }
         );
         assert_eq!(containers[1].name, "z");
+    }
+
+    #[test]
+    fn a_length_or_date_that_makes_no_sense_is_an_error_and_never_zero() {
+        let spoilt = [
+            ("<Content-Length>11<", "<Content-Length>eleven<"),
+            ("<Content-Length>11<", "<Content-Length>-1<"),
+            ("<Content-Length>11<", "<Content-Length><"),
+            ("<Content-Length>11</Content-Length>", ""),
+            ("<Last-Modified>Thu, 29 Feb 2024 23:59:59 GMT<", "<Last-Modified>yesterday<"),
+            ("<Last-Modified>Thu, 29 Feb 2024 23:59:59 GMT</Last-Modified>", ""),
+            ("<Creation-Time>Sun, 06 Nov", "<Creation-Time>Sun, 06 Nev"),
+            ("<ImmutabilityPolicyUntilDate>Thu,", "<ImmutabilityPolicyUntilDate>"),
+            ("<x-ms-blob-sequence-number>7<", "<x-ms-blob-sequence-number>seven<"),
+            ("<Name>a &amp; b/&lt;x&gt;&#228;.txt</Name>", "<Name />"),
+        ];
+        for (right, wrong) in spoilt {
+            assert!(AZURE.contains(right), "{right}");
+            let error = parse_blobs(AZURE.replacen(right, wrong, 1).as_bytes(), "photos").unwrap_err();
+            assert!(error.contains(" has "), "{wrong}: {error}");
+        }
+        let error = parse_blobs(AZURE.replace(">512<", ">a lot<").as_bytes(), "photos").unwrap_err();
+        assert!(error.contains("odd") && error.contains("a lot") && error.contains("Content-Length"), "{error}");
+        let container = "<EnumerationResults><Containers><Container><Name>z</Name><Properties><Last-Modified>x</Last-Modified>\
+            </Properties></Container></Containers></EnumerationResults>";
+        assert!(parse_containers(container.as_bytes()).is_err());
     }
 
     #[test]

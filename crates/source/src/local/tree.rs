@@ -22,8 +22,10 @@ pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// Opens a root that others than the operator chose: [`Errno::LOOP`] if any part of the path is a symbolic link.
 pub(crate) fn open_root_without_links(path: &Path) -> Result<OwnedFd, Errno> {
+    // Without NOFOLLOW, under which a link at the end is reported as "no folder".
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(rustix::fs::CWD, path, FOLDER, Mode::empty(), resolve) {
+    match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve) {
         // Not in this kernel, or not allowed by the rules of a container.
         Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG) => open_root_step_by_step(path),
         other => other,
