@@ -59,7 +59,7 @@ impl Connection {
     /// Opens it for reading.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Refused`] if the address is not allowed or a secret is malformed, otherwise what the file system
+    /// `Refused` if the address is not allowed or a secret is malformed, otherwise what the file system
     /// says. Whether an endpoint answers shows at the first call.
     pub fn open_source(&self) -> Result<Arc<dyn Source>, SourceError> {
         Ok(match self {

@@ -3,7 +3,7 @@
 //! What was begun is finished: a put runs in a task of its own, so that a caller who stops waiting leaves no chunk half stored. Once a write
 //! has failed nothing more is taken, because chunks that were said to be stored may be among the lost.
 //!
-//! Memory is bounded by two open packs, [`UPLOADS`] packs on their way to the store, and the index entries of one run.
+//! Memory is bounded by two open packs, a few packs on their way to the store, and the index entries of one run.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
