@@ -4,6 +4,7 @@
 //! writer's packs, whatever the number and size of blobs. At intervals everything so far is made durable as the job's progress, from
 //! which an interrupted job goes on.
 
+mod listing;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -22,11 +22,12 @@ use crate::manifest::{ManifestReader, ManifestWriter, Record, Root};
 use crate::monitor::{Clock, Monitor, WorkProgress};
 use crate::pack::PackKind;
 use crate::point::{BackupCounts, Point, Progress, Skipped};
-use crate::sort::{EntrySorter, SortedEntries};
-use crate::source::{ListPage, Source, SourceError};
+use crate::sort::EntrySorter;
+use crate::source::Source;
 use crate::state::{Chain, Change};
 use crate::vault::{FORMAT, Vault};
 use crate::write::ChunkWriter;
+use listing::Listing;
 use read::{BlobReader, Outcome};
 
 /// Entries that may be under way between listing and manifest.
@@ -526,56 +527,5 @@ impl<'a> Run<'a> {
             labels: self.options.labels.clone(),
         };
         point.put(self.vault).await
-    }
-}
-
-/// The entries of one container: as the source gives them, one page ahead, or sorted on disk.
-enum Listing {
-    Streamed {
-        pages: mpsc::Receiver<Result<ListPage, SourceError>>,
-        page: std::vec::IntoIter<BlobEntry>,
-        task: JoinHandle<()>,
-    },
-    Sorted(SortedEntries),
-}
-
-impl Listing {
-    fn start(source: Arc<dyn Source>, container: &str) -> Self {
-        let (sender, pages) = mpsc::channel(1);
-        let container = container.to_owned();
-        let task = tokio::spawn(async move {
-            let mut cursor: Option<String> = None;
-            loop {
-                let page = source.list(&container, "", cursor.as_deref()).await;
-                cursor = page.as_ref().ok().and_then(|page| page.next.clone());
-                if sender.send(page).await.is_err() || cursor.is_none() {
-                    return;
-                }
-            }
-        });
-        Self::Streamed { pages, page: Vec::new().into_iter(), task }
-    }
-
-    async fn next(&mut self) -> Result<Option<BlobEntry>> {
-        match self {
-            Self::Sorted(sorted) => sorted.next_entry(),
-            Self::Streamed { pages, page, .. } => loop {
-                if let Some(entry) = page.next() {
-                    return Ok(Some(entry));
-                }
-                match pages.recv().await {
-                    Some(next) => *page = next?.entries.into_iter(),
-                    None => return Ok(None),
-                }
-            },
-        }
-    }
-}
-
-impl Drop for Listing {
-    fn drop(&mut self) {
-        if let Self::Streamed { task, .. } = self {
-            task.abort();
-        }
     }
 }

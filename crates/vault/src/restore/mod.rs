@@ -2,6 +2,7 @@
 //! written; small blobs take one write each.
 
 mod in_place;
+mod plan;
 mod select;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -14,14 +15,16 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::error::{Error, Result};
-use crate::item::{BlobEntry, ChunkId, ContainerEntry, Content, EntryKey, Item};
-use crate::manifest::{ManifestReader, OwnedKey, Record, Root, Totals};
+use crate::item::{BlobEntry, ChunkId, Content, Item};
+use crate::manifest::{OwnedKey, Root, Totals};
 use crate::monitor::{Monitor, WorkProgress};
 use crate::point::Point;
 use crate::read::ChunkReader;
 use crate::target::{OnConflict, Target, Written};
 use crate::vault::Vault;
 pub use in_place::{InPlaceOptions, NameRange, run_in_place};
+use plan::chosen_containers;
+pub use plan::{Plan, plan};
 pub use select::{ContainerSelection, SelectedItems, Selection};
 
 /// Content of one batch of small blobs, in bytes.
@@ -32,8 +35,6 @@ const BATCH_BLOBS: usize = 2000;
 const WRITES: usize = 12;
 /// Content of a large blob that is opened at once, in bytes.
 const PART_BYTES: usize = 8 << 20;
-/// Refusals that an error spells out.
-const REFUSALS: usize = 10;
 /// Skipped blobs and losses that a report spells out.
 const EXAMPLES: usize = 100;
 
@@ -172,127 +173,6 @@ pub async fn run(
         Work { vault, target, selection, on_conflict: options.on_conflict, is_resumed, own: state.containers.clone() };
     work.write_all(&point.root, &mut state, journal, monitor).await?;
     Ok(state)
-}
-
-/// What a restore will do.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Blobs and bytes chosen.
-    pub totals: Totals,
-    /// Containers of the target, with the properties they will have.
-    pub containers: Vec<ContainerEntry>,
-    to_create: Vec<String>,
-    selection: Selection,
-}
-
-/// Plans a restore and refuses, before the first write, what cannot be done.
-pub async fn plan(
-    vault: &Vault,
-    point: &Point,
-    target: &dyn Target,
-    options: &RestoreOptions,
-    state: &RestoreState,
-) -> Result<Plan> {
-    options.selection.check()?;
-    let mut selection = options.selection.clone();
-    let mut containers = chosen_containers(&vault.reader, &point.root, &selection).await?;
-    if let Some(only) = target.only_container() {
-        let [container] = containers.as_slice() else {
-            let names: Vec<&str> = containers.iter().map(|container| container.name.as_str()).collect();
-            return Err(Error::Invalid(format!(
-                "{} takes one container, and {} are chosen ({}): choose one",
-                target.describe(),
-                containers.len(),
-                names.join(", ")
-            )));
-        };
-        let name = container.name.clone();
-        match selection.containers.first_mut() {
-            Some(selected) => selected.rename_to = Some(only),
-            None => selection.containers.push(ContainerSelection { name, prefixes: Vec::new(), rename_to: Some(only) }),
-        }
-    }
-    let mut to_create = Vec::new();
-    let mut in_the_way = Vec::new();
-    for container in &mut containers {
-        container.name = selection.target_name(&container.name).to_owned();
-        let is_there = target.container(&container.name).await?.is_some();
-        let is_ours = state.containers.contains(&container.name);
-        let must_be_new = options.on_conflict == OnConflict::Fail;
-        if !is_there || is_ours {
-            to_create.push(container.name.clone());
-        } else if must_be_new {
-            in_the_way.push(container.name.clone());
-        }
-    }
-    if !in_the_way.is_empty() {
-        let (names, place) = (in_the_way.join(", "), target.describe());
-        return Err(Error::Conflict(format!(
-            "{place} already has {names}: nothing was written; remove or rename the container, or restore under another name"
-        )));
-    }
-    let totals = check_items(vault, point, target, &selection).await?;
-    Ok(Plan { totals, containers, to_create, selection })
-}
-
-/// Every chosen blob must be acceptable to the target, and no two may become one there.
-async fn check_items(vault: &Vault, point: &Point, target: &dyn Target, selection: &Selection) -> Result<Totals> {
-    let mut totals = Totals::default();
-    let mut refused = Vec::new();
-    let mut refusals = 0_u64;
-    let mut aliases: BTreeSet<(String, String)> = BTreeSet::new();
-    let mut items = SelectedItems::new(&vault.reader, &point.root, selection, None);
-    while let Some(mut item) = items.next().await? {
-        item.entry.container = selection.target_name(&item.entry.container).to_owned();
-        totals.blobs += 1;
-        totals.bytes += item.entry.size_bytes;
-        let identity = target.identity(&item.entry.name);
-        let is_alias = identity != item.entry.name && !aliases.insert((item.entry.container.clone(), identity));
-        let reason = match target.accepts(&item.entry) {
-            Err(reason) => reason,
-            Ok(()) if is_alias => "the target would take it for another blob of the point".to_owned(),
-            Ok(()) => continue,
-        };
-        refusals += 1;
-        if refused.len() < REFUSALS {
-            refused.push(format!("{}: {reason}", item.entry.display_name()));
-        }
-    }
-    if refusals == 0 {
-        return Ok(totals);
-    }
-    let (place, refused) = (target.describe(), refused.join("; "));
-    Err(Error::Invalid(format!("{place} cannot hold {refusals} of the chosen blobs, nothing was written: {refused}")))
-}
-
-/// The containers of a selection, as the point knows them.
-async fn chosen_containers(reader: &ChunkReader, root: &Root, selection: &Selection) -> Result<Vec<ContainerEntry>> {
-    let mut containers = Vec::new();
-    if selection.containers.is_empty() {
-        let mut start = OwnedKey::from(EntryKey { container: "", name: "", is_current: false, version: "" });
-        loop {
-            match ManifestReader::new(reader, root, Some(start.as_key())).next().await? {
-                Some(Record::Container(container)) => {
-                    // The next container starts after every name of this one.
-                    let after = format!("{}\0", container.name);
-                    start = OwnedKey::from(EntryKey { container: &after, name: "", is_current: false, version: "" });
-                    containers.push(container);
-                }
-                Some(Record::Blob(item)) => {
-                    return Err(Error::damaged("manifest", format!("{} has no container", item.entry.display_name())));
-                }
-                None => return Ok(containers),
-            }
-        }
-    }
-    for selected in &selection.containers {
-        let key = EntryKey { container: &selected.name, name: "", is_current: false, version: "" };
-        match ManifestReader::new(reader, root, Some(key)).next().await? {
-            Some(Record::Container(container)) if container.name == selected.name => containers.push(container),
-            _ => return Err(Error::NotFound(format!("the recovery point has no container {}", selected.name))),
-        }
-    }
-    Ok(containers)
 }
 
 /// A blob with its content.
