@@ -336,7 +336,7 @@ def fill_sample(account: Account, *, big_mib: int = 300) -> None:
     jobs: list[Callable[[], object]] = []
     for number, name in enumerate(UNUSUAL_NAMES):
         jobs.append(lambda n=number, b=name: documents.upload_blob(b, seeded_text(500 + n, "unusual", n)))
-    for number in range(120):
+    for number in range(130):
         name = f"reports/2026/{number % 12 + 1:02}/report-{number:03}.txt"
         jobs.append(lambda n=number, b=name: documents.upload_blob(b, seeded_text(1 + n * 500, "report", n)))
     for number in range(50):
