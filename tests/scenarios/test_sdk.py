@@ -273,7 +273,7 @@ class TestSdk(Story):
         )
         self.restore(self.points()[0].name, "sdkprefix", [criteria])
         expected = self.first.only("documents", "reports/2026/03")
-        self.assertEqual(len(expected.blobs), 10)
+        self.assertEqual(len(expected.blobs), 11)
         self.assert_holds("sdkprefix", expected)
 
     def test_11_under_another_name(self) -> None:
