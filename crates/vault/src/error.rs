@@ -61,6 +61,12 @@ pub enum Error {
     /// Something is in the way.
     #[error("{0}")]
     Conflict(String),
+    /// The writer was taken for dead meanwhile.
+    #[error("job {job} was taken for dead while it ran, so its point cannot be added: run it again")]
+    Fenced {
+        /// The job.
+        job: String,
+    },
     /// The caller asked to stop.
     #[error("cancelled: {0}")]
     Cancelled(String),
@@ -106,6 +112,7 @@ impl Error {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Fenced { .. } => ErrorKind::Unavailable,
             Self::Cancelled(_) => ErrorKind::Cancelled,
             Self::Local { .. } | Self::Internal(_) => ErrorKind::Internal,
         }

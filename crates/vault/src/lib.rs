@@ -6,7 +6,8 @@
 //!
 //! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
-//! `state` (what exists and until when), then `backup`, `restore` and `verify`.
+//! `state` (what exists and until when), then `backup`, `restore` and `verify`; last `work` (who works on a vault now) and
+//! `prune` (what may go).
 
 pub mod backup;
 pub mod chunk;
@@ -15,19 +16,23 @@ pub mod index;
 pub mod item;
 pub mod key;
 pub mod manifest;
+pub mod mark;
 pub mod monitor;
 pub mod pack;
 pub mod point;
+pub mod prune;
 pub mod read;
 pub mod restore;
 pub mod seal;
 pub mod sort;
 pub mod source;
+pub mod spill;
 pub mod state;
 pub mod store;
 pub mod target;
 pub mod vault;
 pub mod verify;
+pub mod work;
 pub mod write;
 
 pub use error::{Error, ErrorKind, Result};

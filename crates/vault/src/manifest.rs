@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::item::{ChunkId, ContainerEntry, EntryKey, Item};
+use crate::item::{ChunkId, ContainerEntry, Content, EntryKey, Item};
 use crate::pack::PackKind;
 use crate::read::ChunkReader;
 use crate::seal::SecretKey;
@@ -136,6 +136,35 @@ fn decode(id: ChunkId, bytes: &[u8]) -> Result<Page> {
         return Err(damaged("it has a version that is not known here".into()));
     };
     postcard::from_bytes(rest).map_err(|e| damaged(format!("it does not parse: {e}")))
+}
+
+/// What a page refers to.
+pub(crate) enum Reference {
+    /// A page below.
+    Page(ChunkId),
+    /// The list at the top of a blob's tree of lists.
+    List { root: ChunkId, depth: u8 },
+    /// A chunk of a blob's content.
+    Content(ChunkId),
+}
+
+/// Everything that a page refers to.
+pub(crate) fn references(id: ChunkId, bytes: &[u8]) -> Result<Vec<Reference>> {
+    Ok(match decode(id, bytes)? {
+        Page::Inner(children) => children.into_iter().map(|child| Reference::Page(child.page)).collect(),
+        Page::Leaf(records) => records
+            .into_iter()
+            .flat_map(|record| match record {
+                Record::Blob(Item { content: Content::Chunks(ids), .. }) => {
+                    ids.into_iter().map(Reference::Content).collect()
+                }
+                Record::Blob(Item { content: Content::ChunkTree { root, depth }, .. }) => {
+                    vec![Reference::List { root, depth }]
+                }
+                Record::Blob(Item { content: Content::Empty, .. }) | Record::Container(_) => Vec::new(),
+            })
+            .collect(),
+    })
 }
 
 /// Decides after which entries pages end.

@@ -27,11 +27,37 @@ pub const SHARED_FRAME_BYTES: usize = 128 << 10;
 
 const ZSTD_LEVEL: i32 = 3;
 
-/// The name of a pack: random, so that no two attempts ever write one file.
+/// Whoever writes packs: random, new for each run of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriterId(pub [u8; 8]);
+
+impl std::fmt::Display for WriterId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// The name of a pack: 8 random bytes, so that no two attempts ever write one file, and the writer's id, so that a prune can tell the packs
+/// of those who are at work.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PackId(pub [u8; 16]);
 
 impl PackId {
+    /// A new name.
+    pub fn random(writer: WriterId) -> Result<Self> {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&crate::seal::random_bytes::<8>()?);
+        id[8..].copy_from_slice(&writer.0);
+        Ok(Self(id))
+    }
+
+    /// Who wrote it.
+    pub fn writer(&self) -> WriterId {
+        let mut writer = [0; 8];
+        writer.copy_from_slice(&self.0[8..]);
+        WriterId(writer)
+    }
+
     /// The file's name in the store.
     pub fn file_name(&self) -> String {
         let name = hex::encode(self.0);
@@ -185,8 +211,8 @@ pub struct PackBuilder {
 
 impl PackBuilder {
     /// An empty pack with a fresh key.
-    pub fn new(keys: &VaultKeys, kind: PackKind) -> Result<Self> {
-        let id = PackId(crate::seal::random_bytes()?);
+    pub fn new(keys: &VaultKeys, kind: PackKind, writer: WriterId) -> Result<Self> {
+        let id = PackId::random(writer)?;
         let (pack_key, wrapped) = match kind {
             PackKind::Content => keys.new_content_key()?,
             PackKind::Metadata => keys.new_metadata_key()?,
@@ -251,6 +277,7 @@ fn footer_key(keys: &VaultKeys, id: PackId) -> SecretKey {
 /// Opens the frames of one pack.
 pub struct FrameOpener {
     id: PackId,
+    kind: PackKind,
     sealer: Sealer,
 }
 
@@ -270,7 +297,12 @@ impl FrameOpener {
             PackKind::Metadata => keys.open_metadata_key(wrapped)?,
         };
         let key = key.ok_or_else(|| damaged("its key does not open"))?;
-        Ok(Self { id, sealer: Sealer::new(&key)? })
+        Ok(Self { id, kind, sealer: Sealer::new(&key)? })
+    }
+
+    /// What the pack holds.
+    pub fn kind(&self) -> PackKind {
+        self.kind
     }
 
     /// The plaintext of the frame at `offset`: its chunks, one after the other.
@@ -372,7 +404,7 @@ mod tests {
     use super::*;
 
     fn pack_of(keys: &VaultKeys, kind: PackKind, frames: &[&[&[u8]]]) -> (PackId, Vec<u8>, Vec<FrameEntry>) {
-        let mut builder = PackBuilder::new(keys, kind).unwrap();
+        let mut builder = PackBuilder::new(keys, kind, WriterId([9; 8])).unwrap();
         for chunks in frames {
             let named = chunks.iter().map(|c| (chunk_id(&keys.id_key, c), c.len() as u32)).collect();
             builder.add(PreparedFrame::new(&chunks.concat(), named).unwrap()).unwrap();

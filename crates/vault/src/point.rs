@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::item::{ChunkId, Timestamp};
 use crate::manifest::Root;
+use crate::mark::MarkRoot;
 use crate::seal::{open_record, seal_record};
 use crate::store::{Put, StoreErrorKind};
 use crate::vault::Vault;
@@ -100,6 +101,11 @@ impl Point {
         serde_json::from_slice(&text).map_err(|e| Error::damaged(name, e.to_string()))
     }
 
+    /// What of the vault it needs.
+    pub fn mark_root(&self) -> MarkRoot {
+        MarkRoot { page: self.root.page, leaves: self.skipped_pages.clone() }
+    }
+
     /// The blobs that are missing, at most `at_most` of them.
     pub async fn skipped(&self, vault: &Vault, at_most: usize) -> Result<Vec<Skipped>> {
         let mut skipped = Vec::new();
@@ -122,6 +128,8 @@ impl Point {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
+    /// The number under which its writer had registered: after a prune that condemned packs later, it may need what is gone.
+    pub registered: u64,
     /// What is done.
     pub root: Root,
     /// Counts so far.
@@ -156,16 +164,29 @@ impl Progress {
 
     /// Jobs of an instance that left progress behind.
     pub async fn jobs(vault: &Vault, instance: &str) -> Result<Vec<String>> {
-        let folder = format!("{PROGRESS}/{instance}/");
-        let mut jobs: Vec<String> = Vec::new();
+        let all = Self::below(vault, &format!("{PROGRESS}/{instance}/")).await?;
+        Ok(all.into_iter().map(|(_, job)| job).collect())
+    }
+
+    /// All jobs that left progress behind, each with its instance, which need not have a point yet.
+    pub async fn all_jobs(vault: &Vault) -> Result<Vec<(String, String)>> {
+        Self::below(vault, &format!("{PROGRESS}/")).await
+    }
+
+    async fn below(vault: &Vault, folder: &str) -> Result<Vec<(String, String)>> {
+        let mut jobs: Vec<(String, String)> = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let files = vault.store.list(&folder, after.as_deref()).await?;
+            let files = vault.store.list(folder, after.as_deref()).await?;
             let Some(last) = files.last() else { return Ok(jobs) };
             after = Some(last.name.clone());
-            for job in files.iter().filter_map(|file| file.name[folder.len()..].split_once('/')) {
-                if jobs.last().is_none_or(|last| last != job.0) {
-                    jobs.push(job.0.to_owned());
+            for file in &files {
+                let mut parts = file.name.split('/').skip(1);
+                if let (Some(instance), Some(job), Some(_)) = (parts.next(), parts.next(), parts.next()) {
+                    let found = (instance.to_owned(), job.to_owned());
+                    if jobs.last() != Some(&found) {
+                        jobs.push(found);
+                    }
                 }
             }
         }

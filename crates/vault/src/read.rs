@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::item::{ChunkId, Content};
 use crate::key::VaultKeys;
-use crate::pack::{FrameOpener, HEADER_BYTES, Location, PackId, check_chunk};
+use crate::pack::{FrameOpener, HEADER_BYTES, Location, PackId, PackKind, check_chunk};
 use crate::store::{Store, StoreErrorKind};
 
 /// Ranges of one pack that lie closer than this are fetched as one.
@@ -29,6 +30,7 @@ pub struct ChunkReader {
     store: Arc<dyn Store>,
     keys: Arc<VaultKeys>,
     index: Arc<Index>,
+    fetched_bytes: AtomicU64,
     openers: Mutex<LruCache<PackId, Arc<FrameOpener>>>,
     pages: Mutex<LruCache<ChunkId, Bytes>>,
 }
@@ -41,6 +43,7 @@ impl ChunkReader {
             store,
             keys,
             index,
+            fetched_bytes: AtomicU64::new(0),
             openers: Mutex::new(LruCache::new(cache(OPEN_PACKS))),
             pages: Mutex::new(LruCache::new(cache(CACHED_PAGES))),
         }
@@ -60,10 +63,24 @@ impl ChunkReader {
         Ok(page)
     }
 
+    /// Bytes of packs that were read so far.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What a pack holds.
+    pub async fn kind_of(&self, pack: PackId) -> Result<PackKind> {
+        Ok(self.opener(pack).await?.kind())
+    }
+
     /// Many chunks at once, each pack read in its own order. The caller bounds how much that is.
     pub async fn chunks(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Bytes>> {
-        let mut wanted: Vec<(Location, ChunkId)> =
-            self.locate(ids).await?.into_iter().map(|(id, at)| (at, id)).collect();
+        let wanted = self.locate(ids).await?.into_iter().map(|(id, at)| (at, id)).collect();
+        self.chunks_at(wanted).await
+    }
+
+    /// The same for chunks that lie in known places.
+    pub async fn chunks_at(&self, mut wanted: Vec<(Location, ChunkId)>) -> Result<HashMap<ChunkId, Bytes>> {
         wanted.sort_unstable();
         let mut chunks = HashMap::with_capacity(wanted.len());
         let mut rest = wanted.as_slice();
@@ -96,6 +113,7 @@ impl ChunkReader {
         let name = first.pack.file_name();
         let opener = self.opener(first.pack).await?;
         let piece = self.store.get_range(&name, start..end).await.map_err(|e| missing(&name, e))?;
+        self.fetched_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         let (keys, wanted) = (self.keys.clone(), wanted.to_vec());
         let opened = tokio::task::spawn_blocking(move || open_all(&keys, &opener, &piece, start, &wanted))
             .await
@@ -196,8 +214,7 @@ impl ContentChunks<'_> {
                 None => drop(self.stack.pop()),
                 Some(id) if depth == 0 => return Ok(Some(id)),
                 Some(id) => {
-                    let mut listed = decode_list(&self.reader.page(id).await?)
-                        .ok_or_else(|| Error::damaged("pack", format!("chunk list {id} does not parse")))?;
+                    let mut listed = decode_list(id, &self.reader.page(id).await?)?;
                     listed.reverse();
                     self.stack.push((depth - 1, listed));
                 }
@@ -219,8 +236,9 @@ pub fn encode_list(ids: &[ChunkId]) -> Bytes {
     Bytes::from(bytes)
 }
 
-fn decode_list(bytes: &[u8]) -> Option<Vec<ChunkId>> {
-    let ids = bytes.strip_prefix(&[LIST_VERSION])?;
-    let (ids, rest) = ids.as_chunks::<32>();
-    rest.is_empty().then(|| ids.iter().map(|id| ChunkId(*id)).collect())
+/// The names in a chunk list.
+pub(crate) fn decode_list(id: ChunkId, bytes: &[u8]) -> Result<Vec<ChunkId>> {
+    let damaged = || Error::damaged("pack", format!("chunk list {id} does not parse"));
+    let (ids, rest) = bytes.strip_prefix(&[LIST_VERSION]).ok_or_else(damaged)?.as_chunks::<32>();
+    if rest.is_empty() { Ok(ids.iter().map(|id| ChunkId(*id)).collect()) } else { Err(damaged()) }
 }

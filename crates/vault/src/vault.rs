@@ -13,7 +13,7 @@ use crate::item::Timestamp;
 use crate::key::{MasterKey, VaultKeys};
 use crate::read::ChunkReader;
 use crate::seal::random_bytes;
-use crate::state::{Chain, Change};
+use crate::state::{Chain, VaultChange};
 use crate::store::{Put, Store, StoreErrorKind};
 
 /// The format that this version writes. It is a draft: a later version may not read it.
@@ -78,7 +78,7 @@ impl Vault {
             return Err(Error::Conflict(format!("another vault was made in {} just now", store.describe())));
         }
         let vault = Self::open(store, master).await?;
-        Chain::vault(&vault).append(Change::VaultMade, now).await?;
+        Chain::vault(&vault).append(VaultChange::VaultMade, now).await?;
         Ok(vault)
     }
 

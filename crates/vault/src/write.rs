@@ -15,10 +15,13 @@ use tokio::task::JoinHandle;
 
 use crate::chunk::chunk_id;
 use crate::error::{Error, Result};
-use crate::index::Index;
+use crate::index::{Index, RUN_ENTRIES_AT_MOST};
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
-use crate::pack::{Location, PackBuilder, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES};
+use crate::pack::{
+    Location, PackBuilder, PackId, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES, WriterId,
+};
+use crate::seal::random_bytes;
 use crate::store::{Put, Store, StoreError, StoreErrorKind};
 use crate::vault::Vault;
 
@@ -26,6 +29,8 @@ use crate::vault::Vault;
 const UPLOADS: usize = 2;
 /// Entries of one index run.
 const RUN_ENTRIES: usize = 128 << 10;
+/// Index runs of one writer that are left as they are.
+const RUNS_KEPT: usize = 4;
 /// Hashing and compressing below this size is done in place; above, on a thread of its own.
 const INLINE_BYTES: usize = 32 << 10;
 
@@ -66,6 +71,12 @@ pub struct ChunkWriter {
     store: Arc<dyn Store>,
     keys: Arc<VaultKeys>,
     index: Arc<Index>,
+    /// Who writes; in the names of packs.
+    writer: WriterId,
+    /// Packs whose chunks count as not there.
+    absent: Arc<HashSet<PackId>>,
+    /// Index runs written so far, to be merged when they become many.
+    runs: Mutex<HashSet<String>>,
     content: Mutex<Open>,
     metadata: Mutex<Open>,
     known: std::sync::Mutex<Known>,
@@ -81,13 +92,21 @@ pub struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    /// A writer into `vault`.
-    pub fn new(vault: &Vault) -> Self {
+    /// A writer into `vault` beside which no prune runs.
+    pub fn new(vault: &Vault) -> Result<Self> {
+        Ok(Self::registered(vault, WriterId(random_bytes()?), Arc::default()))
+    }
+
+    /// The writer of a registered worker, for which chunks in the packs `absent` are not there.
+    pub fn registered(vault: &Vault, writer: WriterId, absent: Arc<HashSet<PackId>>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             store: vault.store.clone(),
             keys: vault.keys.clone(),
             index: vault.index.clone(),
+            writer,
+            absent,
+            runs: Mutex::default(),
             content: Mutex::default(),
             metadata: Mutex::default(),
             known: std::sync::Mutex::default(),
@@ -150,7 +169,7 @@ impl ChunkWriter {
     async fn store(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
         let id = self.name(&chunk).await?;
         let is_looked_up = kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES;
-        if self.is_known(id) || (is_looked_up && self.index.find(id).await?.is_some()) {
+        if self.is_known(id) || (is_looked_up && self.index.find_except(id, &self.absent).await?.is_some()) {
             return Ok(id);
         }
         if !self.lock_known().in_flight.insert(id) {
@@ -205,6 +224,16 @@ impl ChunkWriter {
         self.write_run(0).await
     }
 
+    /// Merges the index runs that this writer has made, if they are many.
+    pub async fn merge_runs(&self) -> Result<()> {
+        let mut runs = self.runs.lock().await;
+        if runs.len() > RUNS_KEPT {
+            self.index.replace(Some(&runs), |_| true).await?;
+            runs.clear();
+        }
+        Ok(())
+    }
+
     fn open(&self, kind: PackKind) -> &Mutex<Open> {
         match kind {
             PackKind::Content => &self.content,
@@ -246,7 +275,7 @@ impl ChunkWriter {
             let mut open = self.open(kind).lock().await;
             let builder = match &mut open.builder {
                 Some(builder) => builder,
-                empty => empty.insert(PackBuilder::new(&self.keys, kind)?),
+                empty => empty.insert(PackBuilder::new(&self.keys, kind, self.writer)?),
             };
             builder.add(frame)?;
             if builder.is_full() { open.builder.take() } else { None }
@@ -283,7 +312,9 @@ impl ChunkWriter {
             }
             known.pending.iter().map(|(id, location)| (*id, *location)).collect()
         };
-        self.index.add_run(entries.clone()).await?;
+        for entries in entries.chunks(RUN_ENTRIES_AT_MOST) {
+            self.runs.lock().await.extend(self.index.add_run(entries.to_vec()).await?);
+        }
         // Only now may they be forgotten here: a put in between must find them in one of the two places.
         let mut known = self.lock_known();
         for (id, _) in &entries {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod world;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,80 +23,7 @@ use blobkeep_vault::{
     BlobEntry, BlobKind, ContentHeaders, Error, ErrorKind, MasterKey, OnConflict, Store, Timestamp, Unwatched, Vault,
 };
 use bytes::Bytes;
-
-struct World {
-    files: Arc<MemoryStore>,
-    store: Arc<FaultStore>,
-    master: MasterKey,
-    clock: ManualClock,
-}
-
-impl World {
-    async fn new() -> Self {
-        let files = Arc::new(MemoryStore::default());
-        let world = Self {
-            store: Arc::new(FaultStore::new(files.clone())),
-            files,
-            master: MasterKey::generate().unwrap(),
-            clock: ManualClock::at_seconds(1_800_000_000),
-        };
-        Vault::init(world.store.clone(), &world.master, ChunkSizes::default(), Timestamp(1)).await.unwrap();
-        world
-    }
-
-    async fn vault(&self) -> Vault {
-        Vault::open(self.store.clone(), &self.master).await.unwrap()
-    }
-
-    async fn back_up(&self, account: &MemoryAccount, job: &str) -> Result<BackupReport, Error> {
-        self.back_up_with(account, BackupOptions::new("inst", job)).await
-    }
-
-    async fn back_up_with(&self, account: &MemoryAccount, options: BackupOptions) -> Result<BackupReport, Error> {
-        self.clock.advance_seconds(60);
-        backup::run(&self.vault().await, Arc::new(account.clone()), &options, &self.clock, &Unwatched).await
-    }
-
-    async fn restore(&self, job: &str, target: &MemoryAccount, options: RestoreOptions) -> Result<RestoreState, Error> {
-        let vault = self.vault().await;
-        let point = blobkeep_vault::point::Point::get(&vault, "inst", job).await?;
-        let target = Arc::new(target.clone());
-        restore::run(&vault, &point, target, &options, RestoreState::default(), &NoJournal, &Unwatched).await
-    }
-
-    async fn restored(&self, job: &str) -> BTreeMap<(String, String), Bytes> {
-        let target = MemoryAccount::new();
-        self.restore(job, &target, RestoreOptions::default()).await.unwrap();
-        target.contents()
-    }
-
-    async fn assert_sound(&self) {
-        let report = verify::run(&self.vault().await, Depth::Bytes, &SeenNumbers::new(), &Unwatched).await.unwrap();
-        assert_eq!(report.damage, Vec::<String>::new());
-    }
-}
-
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut content = vec![0; length];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut content);
-    content
-}
-
-/// A few hundred blobs in three containers: empty, tiny, small, large, with odd names.
-fn sample() -> MemoryAccount {
-    let account = MemoryAccount::new().with_pages_of(37);
-    for number in 0..300_u64 {
-        let length = [0, 1, 100, 5_000, 70_000, 300_000][number as usize % 6];
-        account.put(
-            &format!("c{}", number % 2),
-            &format!("deep/{}/blob {number} ü%25", number % 7),
-            noise(length, number),
-        );
-    }
-    account.put("large", "nine mebibytes", noise(9 << 20, 1));
-    account.put("large", "forty mebibytes", noise(40 << 20, 2));
-    account
-}
+use world::{World, noise, sample};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_backed_up_comes_back_byte_for_byte() {

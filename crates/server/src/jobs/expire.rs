@@ -66,7 +66,8 @@ async fn expire(app: &App, subject: &Subject, vault: &Vault, recalculates: bool)
     for point in &removed {
         tracing::info!(instance = instance.key, point, "recovery point has expired");
     }
-    reconcile(app, instance, &chain.load().await.map_err(engine)?).await
+    let state = chain.load().await.map_err(engine)?;
+    reconcile(app, instance, &state).await
 }
 
 /// Points that the vault no longer has are no longer listed: also those whose removal was recorded there and not here.

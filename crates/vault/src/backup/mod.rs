@@ -4,6 +4,7 @@
 //! writer's packs, whatever the number and size of blobs. At intervals everything so far is made durable as the job's progress, from
 //! which an interrupted job goes on.
 
+mod commit;
 mod listing;
 mod read;
 
@@ -24,9 +25,11 @@ use crate::pack::PackKind;
 use crate::point::{BackupCounts, Point, Progress, Skipped};
 use crate::sort::EntrySorter;
 use crate::source::Source;
-use crate::state::{Chain, Change};
+use crate::state::Chain;
 use crate::vault::{FORMAT, Vault};
+use crate::work::{Registration, WorkKind, fence_predecessors};
 use crate::write::ChunkWriter;
+use commit::{Commit, finished};
 use listing::Listing;
 use read::{BlobReader, Outcome};
 
@@ -103,12 +106,25 @@ pub async fn run(
     monitor: &dyn Monitor,
 ) -> Result<BackupReport> {
     let chain = Chain::instance(vault, &options.instance)?;
-    match Point::get(vault, &options.instance, &options.job).await {
-        Ok(point) => return commit(vault, &chain, options, point, Vec::new(), clock).await,
-        Err(e) if e.kind() == ErrorKind::NotFound => {}
-        Err(e) => return Err(e),
+    if chain.load().await?.point(&options.job).is_some() {
+        let point = Point::get(vault, &options.instance, &options.job).await?;
+        return finished(vault, options, point, Vec::new()).await;
     }
-    let progress = match latest_progress(vault, options).await {
+    fence_predecessors(vault, &options.instance, &options.job, clock.now()).await?;
+    let registered = chain.load().await?.number;
+    let registration = Registration::begin(vault, WorkKind::Backup, &options.instance, &options.job).await?;
+    let commit = Commit { vault, options, chain: &chain, registration: &registration, registered, clock, monitor };
+    let outcome = back_up(source, &commit).await;
+    registration.end().await;
+    outcome
+}
+
+async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupReport> {
+    let Commit { vault, options, clock, monitor, registration, .. } = *commit;
+    if let Some(point) = commit.written_before().await? {
+        return commit.run(point, Vec::new()).await;
+    }
+    let progress = match latest_progress(commit).await {
         Ok(progress) => progress,
         Err(e) if e.kind() == ErrorKind::Damaged => {
             warn!(error = %e, "the progress of the interrupted job cannot be used; it starts anew");
@@ -116,7 +132,7 @@ pub async fn run(
         }
         Err(e) => return Err(e),
     };
-    let state = chain.load().await?;
+    let state = commit.chain.load().await?;
     let mut previous = None;
     let mut warnings = Vec::new();
     if let Some(latest) = state.latest() {
@@ -133,7 +149,7 @@ pub async fn run(
     let containers = chosen_containers(source.as_ref(), &options.selection).await?;
     info!(instance = options.instance, job = options.job, containers = containers.len(), "backup begins");
 
-    let writer = Arc::new(ChunkWriter::new(vault));
+    let writer = Arc::new(ChunkWriter::registered(vault, registration.writer(), registration.condemned()));
     let own = progress.as_ref().filter(|found| found.is_own);
     // Skipped blobs are met again; everything else that was counted is not.
     let counts = own.map(|found| BackupCounts { skipped_blobs: 0, ..found.progress.counts }).unwrap_or_default();
@@ -143,6 +159,7 @@ pub async fn run(
         options,
         clock,
         monitor,
+        registration,
         reader: Arc::new(BlobReader::new(source, writer.clone(), vault.cutter.clone())),
         manifest: ManifestWriter::new(&vault.keys.id_key),
         writer,
@@ -175,7 +192,8 @@ pub async fn run(
     let point = run.finish(root).await?;
     let mut warnings = std::mem::take(&mut run.warnings);
     warnings.extend(run.source.limits());
-    commit(vault, &chain, options, point, warnings, clock).await
+    run.writer.merge_runs().await?;
+    commit.run(point, warnings).await
 }
 
 /// What an interrupted job left behind.
@@ -187,45 +205,17 @@ struct Found {
 }
 
 /// The newest progress of this job, or else of another that was interrupted.
-async fn latest_progress(vault: &Vault, options: &BackupOptions) -> Result<Option<Found>> {
-    let (instance, own_job) = (&options.instance, &options.job);
-    if let Some((number, progress)) = Progress::latest(vault, instance, own_job).await? {
-        return Ok(Some(Found { number, progress, is_own: true }));
-    }
-    for job in Progress::jobs(vault, instance).await? {
-        if let Some((number, progress)) = Progress::latest(vault, instance, &job).await? {
-            return Ok(Some(Found { number, progress, is_own: false }));
+async fn latest_progress(commit: &Commit<'_>) -> Result<Option<Found>> {
+    let (vault, instance, own_job) = (commit.vault, &commit.options.instance, &commit.options.job);
+    let others = Progress::jobs(vault, instance).await?.into_iter().filter(|job| job != own_job);
+    for job in std::iter::once(own_job.clone()).chain(others) {
+        if let Some((number, progress)) = Progress::latest(vault, instance, &job).await?
+            && commit.is_usable(&progress).await?
+        {
+            return Ok(Some(Found { number, progress, is_own: job == *own_job }));
         }
     }
     Ok(None)
-}
-
-async fn commit(
-    vault: &Vault,
-    chain: &Chain<'_>,
-    options: &BackupOptions,
-    point: Point,
-    warnings: Vec<String>,
-    clock: &dyn Clock,
-) -> Result<BackupReport> {
-    if chain.load().await?.point(&options.job).is_none() {
-        let added = Change::PointAdded {
-            job: options.job.clone(),
-            started_at: point.started_at,
-            completed_at: point.completed_at,
-            expires_at: options.expires_at,
-        };
-        match chain.append(added, clock.now()).await {
-            Ok(_) => {}
-            // Another run of this job committed the same point a moment ago.
-            Err(Error::Conflict(_)) if chain.load().await?.point(&options.job).is_some() => {}
-            Err(e) => return Err(e),
-        }
-    }
-    for job in Progress::jobs(vault, &options.instance).await? {
-        Progress::clear(vault, &options.instance, &job).await?;
-    }
-    Ok(BackupReport { point, is_new: true, warnings })
 }
 
 async fn chosen_containers(source: &dyn Source, selection: &BackupSelection) -> Result<Vec<ContainerEntry>> {
@@ -274,6 +264,7 @@ struct Run<'a> {
     options: &'a BackupOptions,
     clock: &'a dyn Clock,
     monitor: &'a dyn Monitor,
+    registration: &'a Registration<'a>,
     reader: Arc<BlobReader>,
     writer: Arc<ChunkWriter>,
     manifest: ManifestWriter,
@@ -485,7 +476,7 @@ impl<'a> Run<'a> {
         }
         let root = self.manifest.clone().finish(&self.writer).await?;
         self.writer.flush().await?;
-        let progress = Progress { root, counts: self.counts() };
+        let progress = Progress { registered: self.registration.number(), root, counts: self.counts() };
         let (instance, job) = (&self.options.instance, &self.options.job);
         self.progress_number += 1;
         progress.put(self.vault, instance, job, self.progress_number).await?;

@@ -17,6 +17,7 @@ use crate::sort::{EntrySorter, SortedEntries};
 use crate::source::{Source, SourceErrorKind};
 use crate::target::{OnConflict, Target};
 use crate::vault::Vault;
+use crate::work::{Registration, WorkKind};
 
 /// Names settled between two saves of the state.
 const SETTLED_PER_SAVE: u32 = 64;
@@ -80,6 +81,23 @@ impl InPlaceOptions {
 /// Rolls the account behind `source` and `target` back to `point`.
 #[allow(clippy::too_many_arguments)]
 pub async fn run_in_place(
+    vault: &Vault,
+    point: &Point,
+    source: Arc<dyn Source>,
+    target: Arc<dyn Target>,
+    options: &InPlaceOptions,
+    state: RestoreState,
+    journal: &dyn Journal,
+    monitor: &dyn Monitor,
+) -> Result<RestoreState> {
+    let registration = Registration::begin(vault, WorkKind::Restore, &point.instance, &point.job).await?;
+    let outcome = roll_all_back(vault, point, source, target, options, state, journal, monitor).await;
+    registration.end().await;
+    outcome
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn roll_all_back(
     vault: &Vault,
     point: &Point,
     source: Arc<dyn Source>,

@@ -22,6 +22,7 @@ use crate::point::Point;
 use crate::read::ChunkReader;
 use crate::target::{OnConflict, Target, Written};
 use crate::vault::Vault;
+use crate::work::{Registration, WorkKind};
 pub use in_place::{InPlaceOptions, NameRange, run_in_place};
 use plan::chosen_containers;
 pub use plan::{Plan, plan};
@@ -136,6 +137,21 @@ impl Journal for NoJournal {
 
 /// Restores blobs of `point` into `target`. `state` is the default one, or what the journal kept of an interrupted run.
 pub async fn run(
+    vault: &Vault,
+    point: &Point,
+    target: Arc<dyn Target>,
+    options: &RestoreOptions,
+    state: RestoreState,
+    journal: &dyn Journal,
+    monitor: &dyn Monitor,
+) -> Result<RestoreState> {
+    let registration = Registration::begin(vault, WorkKind::Restore, &point.instance, &point.job).await?;
+    let outcome = run_registered(vault, point, target, options, state, journal, monitor).await;
+    registration.end().await;
+    outcome
+}
+
+async fn run_registered(
     vault: &Vault,
     point: &Point,
     target: Arc<dyn Target>,
