@@ -10,12 +10,14 @@
 
 pub mod backup;
 pub mod chunk;
+pub mod diff;
 pub mod error;
 pub mod index;
 pub mod item;
 pub mod key;
 pub mod manifest;
 pub mod monitor;
+pub mod names;
 pub mod pack;
 pub mod point;
 pub mod read;
@@ -28,6 +30,7 @@ pub mod store;
 pub mod target;
 pub mod vault;
 pub mod verify;
+pub mod walk;
 pub mod write;
 
 pub use error::{Error, ErrorKind, Result};
