@@ -23,6 +23,7 @@ pub mod point;
 pub mod read;
 pub mod restore;
 pub mod seal;
+pub mod search;
 pub mod sort;
 pub mod source;
 pub mod state;

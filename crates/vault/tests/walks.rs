@@ -5,15 +5,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use blobkeep_testkit::account::MemoryAccount;
+use blobkeep_testkit::clock::ManualClock;
 use blobkeep_testkit::fault::FaultStore;
+use blobkeep_vault::backup::{self, BackupOptions};
 use blobkeep_vault::chunk::ChunkSizes;
 use blobkeep_vault::diff::{Changed, Diff, Difference};
 use blobkeep_vault::item::ChunkId;
-use blobkeep_vault::manifest::{ManifestWriter, OwnedKey, Record, Root};
+use blobkeep_vault::manifest::{ManifestReader, ManifestWriter, OwnedKey, Record, Root};
 use blobkeep_vault::names::Pattern;
+use blobkeep_vault::point::Point;
+use blobkeep_vault::search::{self, Found, Query, Search};
+use blobkeep_vault::state::{Chain, Change, LivePoint};
 use blobkeep_vault::store::memory::MemoryStore;
 use blobkeep_vault::write::ChunkWriter;
-use blobkeep_vault::{BlobEntry, ContainerEntry, Content, Item, MasterKey, Timestamp, Vault};
+use blobkeep_vault::{BlobEntry, ContainerEntry, Content, ErrorKind, Item, MasterKey, Timestamp, Unwatched, Vault};
 use proptest::prelude::*;
 
 type Records = BTreeMap<OwnedKey, Record>;
@@ -21,6 +27,7 @@ type Records = BTreeMap<OwnedKey, Record>;
 struct World {
     store: Arc<FaultStore>,
     master: MasterKey,
+    clock: ManualClock,
 }
 
 impl World {
@@ -28,6 +35,7 @@ impl World {
         let world = Self {
             store: Arc::new(FaultStore::new(Arc::new(MemoryStore::default()))),
             master: MasterKey::generate().unwrap(),
+            clock: ManualClock::at_seconds(1_800_000_000),
         };
         Vault::init(world.store.clone(), &world.master, ChunkSizes::default(), Timestamp(1)).await.unwrap();
         world
@@ -35,6 +43,12 @@ impl World {
 
     async fn vault(&self) -> Vault {
         Vault::open(self.store.clone(), &self.master).await.unwrap()
+    }
+
+    async fn back_up(&self, account: &MemoryAccount, job: &str) -> Point {
+        self.clock.advance_seconds(60);
+        let (vault, options) = (self.vault().await, BackupOptions::new("inst", job));
+        backup::run(&vault, Arc::new(account.clone()), &options, &self.clock, &Unwatched).await.unwrap().point
     }
 }
 
@@ -185,4 +199,215 @@ async fn a_diff_reads_pages_for_what_changed_and_not_for_what_is_there() {
         let at_most = 8 * u64::from(changes);
         assert!(pages <= at_most, "{changes} changes cost {pages} pages, more than {at_most}");
     }
+}
+
+/// An account of which five points are taken while it changes.
+async fn changing(world: &World) -> Vec<Point> {
+    let account = MemoryAccount::new();
+    for number in 0..600 {
+        account.put(
+            ["docs", "logs"][number % 2],
+            &format!("{}/file {number:03}.txt", number % 5),
+            vec![number as u8; 10],
+        );
+    }
+    let mut points = vec![world.back_up(&account, "job-1").await];
+    account.remove("docs", "0/file 100.txt");
+    account.put("docs", "0/file 110.txt", "second");
+    points.push(world.back_up(&account, "job-2").await);
+    points.push(world.back_up(&account, "job-3").await);
+    account.put("docs", "0/file 110.txt", "third");
+    account.put("photos", "0/file 999.txt", "new");
+    account.remove("logs", "1/file 001.txt");
+    points.push(world.back_up(&account, "job-4").await);
+    account.touch("docs", "0/file 110.txt", |entry| entry.tags = vec![("t".into(), "1".into())]);
+    account.remove("photos", "0/file 999.txt");
+    points.push(world.back_up(&account, "job-5").await);
+    points
+}
+
+async fn blobs(vault: &Vault, root: &Root) -> BTreeMap<OwnedKey, Item> {
+    let mut blobs = BTreeMap::new();
+    let mut reader = ManifestReader::new(&vault.reader, root, None);
+    while let Some(record) = reader.next().await.unwrap() {
+        if let Record::Blob(item) = record {
+            blobs.insert(OwnedKey::from(item.entry.key()), item);
+        }
+    }
+    blobs
+}
+
+fn query(containers: &[&str], pattern: Pattern) -> Query {
+    Query { containers: containers.iter().map(ToString::to_string).collect(), pattern }
+}
+
+async fn found(mut search: Search<'_>) -> Vec<Found> {
+    let mut all = Vec::new();
+    while let Some(found) = search.next().await.unwrap() {
+        all.push(found);
+    }
+    all
+}
+
+fn patterns() -> Vec<Pattern> {
+    vec![
+        Pattern::Prefix("0/".into()),
+        Pattern::Prefix(String::new()),
+        Pattern::Exact("0/file 110.txt".into()),
+        Pattern::Exact("0/file".into()),
+        Pattern::Contains("10".into()),
+        Pattern::glob("0/file ?1*.txt").unwrap(),
+        Pattern::glob("**/file 1*").unwrap(),
+        Pattern::glob("*").unwrap(),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_finds_what_looking_at_every_name_of_every_point_finds() {
+    let world = World::new().await;
+    let points = changing(&world).await;
+    let vault = world.vault().await;
+    for pattern in patterns() {
+        for containers in [&[][..], &["docs", "photos"], &["none"]] {
+            let wanted = |item: &Item| {
+                let is_chosen = containers.is_empty() || containers.contains(&item.entry.container.as_str());
+                is_chosen && pattern.matches(&item.entry.name)
+            };
+            let mut expected = Vec::new();
+            let mut newer = BTreeMap::new();
+            for point in points.iter().rev() {
+                let here = blobs(&vault, &point.root).await;
+                let of_here = here.iter().filter(|(key, item)| wanted(item) && newer.get(*key) != Some(*item));
+                expected.extend(of_here.map(|(_, item)| Found { point: point.job.clone(), item: item.clone() }));
+                newer = here;
+            }
+            let search = Search::in_instance(&vault, "inst", query(containers, pattern.clone())).await.unwrap();
+            assert_eq!(found(search).await, expected, "{pattern:?} in {containers:?}");
+
+            let live = Chain::instance(&vault, "inst").unwrap().load().await.unwrap().points.remove(1);
+            let of_one: Vec<Found> = blobs(&vault, &points[1].root)
+                .await
+                .into_values()
+                .filter(wanted)
+                .map(|item| Found { point: "job-2".into(), item })
+                .collect();
+            let search = Search::in_point(&vault, &live, "inst", query(containers, pattern.clone()));
+            assert_eq!(found(search).await, of_one, "{pattern:?} in {containers:?} of one point");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_goes_on_where_it_stopped() {
+    let world = World::new().await;
+    changing(&world).await;
+    let vault = world.vault().await;
+    for pattern in patterns() {
+        let anew = async || Search::in_instance(&vault, "inst", query(&[], pattern.clone())).await.unwrap();
+        let whole = found(anew().await).await;
+        let mut in_pages = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut search = anew().await;
+            if let Some(cursor) = &cursor {
+                search = search.go_on(cursor.parse().unwrap()).await.unwrap();
+            }
+            let before = in_pages.len();
+            while in_pages.len() < before + 37
+                && let Some(found) = search.next().await.unwrap()
+            {
+                in_pages.push(found);
+            }
+            if in_pages.len() < before + 37 {
+                break;
+            }
+            cursor = search.cursor().map(ToString::to_string);
+        }
+        assert_eq!(in_pages, whole, "{pattern:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_stopped_at_a_point_that_has_gone_begins_anew() {
+    let world = World::new().await;
+    changing(&world).await;
+    let vault = world.vault().await;
+    let anew = async || Search::in_instance(&vault, "inst", query(&[], Pattern::Contains("1".into()))).await.unwrap();
+    let mut search = anew().await;
+    search.next().await.unwrap();
+    let cursor = search.cursor().unwrap().clone();
+    Chain::instance(&vault, "inst")
+        .unwrap()
+        .append(Change::PointRemoved { job: "job-5".into() }, Timestamp(1))
+        .await
+        .unwrap();
+    vault.store.delete(&Point::file_name("inst", "job-5")).await.unwrap();
+    let Err(error) = anew().await.go_on(cursor).await else { panic!("the point has gone") };
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("begin the search anew"), "{error}");
+    // One that is under way passes it over.
+    while search.next().await.unwrap().is_some() {}
+    let Err(error) = "no cursor".parse::<search::SearchCursor>() else { panic!("that is no cursor") };
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_a_blob_has_each_version_once_with_the_points_that_hold_it() {
+    let world = World::new().await;
+    let points = changing(&world).await;
+    let vault = world.vault().await;
+    let key = |item: &Item| (item.entry.container.clone(), item.entry.name.clone());
+    let mut expected: BTreeMap<(String, String), Vec<(Item, Vec<String>)>> = BTreeMap::new();
+    for point in &points {
+        for item in blobs(&vault, &point.root).await.into_values() {
+            let versions = expected.entry(key(&item)).or_default();
+            match versions.iter_mut().find(|(version, _)| *version == item) {
+                Some((_, points)) => points.push(point.job.clone()),
+                None => versions.push((item, vec![point.job.clone()])),
+            }
+        }
+    }
+    for ((container, name), expected) in &expected {
+        let jobs = |points: Vec<LivePoint>| points.into_iter().map(|point| point.job).collect::<Vec<_>>();
+        let versions = search::history(&vault, "inst", container, name).await.unwrap();
+        let versions: Vec<_> = versions.into_iter().map(|version| (version.item, jobs(version.points))).collect();
+        assert_eq!(versions, *expected, "{container}/{name}");
+    }
+    assert_eq!(expected[&("docs".into(), "0/file 110.txt".into())].len(), 4);
+    assert_eq!(search::history(&vault, "inst", "docs", "0/file").await.unwrap(), []);
+}
+
+/// What every point costs is the file that names its root.
+#[tokio::test(flavor = "multi_thread")]
+async fn points_that_share_the_page_of_a_blob_are_not_read_again() {
+    const POINTS: u64 = 40;
+    let (world, account) = (World::new().await, MemoryAccount::new());
+    for number in 0..5_000 {
+        account.put("c", &format!("{number:05}"), "same");
+    }
+    world.back_up(&account, "job-0").await;
+    let reads = async |work: &str| {
+        let vault = world.vault().await;
+        let before = world.store.reads();
+        match work {
+            "history" => drop(search::history(&vault, "inst", "c", "02500").await.unwrap()),
+            _ => {
+                let pattern = Pattern::Prefix("0250".into());
+                let search = Search::in_instance(&vault, "inst", query(&["c"], pattern)).await.unwrap();
+                assert!(found(search).await.len() >= 10);
+            }
+        }
+        world.store.reads() - before
+    };
+    let (of_one, search_of_one) = (reads("history").await, reads("search").await);
+    for number in 1..=POINTS {
+        account.put("c", "04999", format!("version {number}"));
+        world.back_up(&account, &format!("job-{number}")).await;
+    }
+    // A point changes the last leaf and the pages above it: the point's file, the root's page and the key of its pack are read anew, and a fold
+    // of the chain is a record more or less.
+    let of_all = reads("history").await;
+    assert!(of_all <= of_one + 5 * POINTS, "{of_all} reads for {POINTS} points after {of_one} for one");
+    let search_of_all = reads("search").await;
+    assert!(search_of_all <= search_of_one + 8 * POINTS, "{search_of_all} reads after {search_of_one} for one");
 }
