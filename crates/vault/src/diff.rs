@@ -17,7 +17,7 @@ pub enum Changed {
     Content,
     /// Properties: headers, metadata, tags, tier, times, the endpoint's change mark.
     Properties,
-    /// The bytes, and properties other than size, MD5, change mark and time of change, which follow the bytes.
+    /// The bytes, and properties other than size, MD5, change mark and times, which follow the bytes.
     Both,
 }
 
@@ -34,6 +34,7 @@ impl Changed {
         let mut followed = before.entry.clone();
         followed.size_bytes = after.entry.size_bytes;
         followed.content_md5 = after.entry.content_md5;
+        followed.created_at = after.entry.created_at;
         followed.modified_at = after.entry.modified_at;
         followed.etag.clone_from(&after.entry.etag);
         Some(if followed == after.entry { Self::Content } else { Self::Both })

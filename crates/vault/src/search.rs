@@ -91,8 +91,14 @@ struct Here<'a> {
 
 impl<'a> Search<'a> {
     /// A search in one point.
-    pub fn in_point(vault: &'a Vault, point: &LivePoint, instance: &str, query: Query) -> Self {
-        Self { vault, instance: instance.to_owned(), query, older: vec![point.clone()], here: None, last: None }
+    pub fn in_point(vault: &'a Vault, point: &Point, query: Query) -> Self {
+        let live = LivePoint {
+            job: point.job.clone(),
+            started_at: point.started_at,
+            completed_at: point.completed_at,
+            expires_at: None,
+        };
+        Self { vault, instance: point.instance.clone(), query, older: vec![live], here: None, last: None }
     }
 
     /// A search in all points of an instance.

@@ -284,14 +284,13 @@ async fn a_search_finds_what_looking_at_every_name_of_every_point_finds() {
             let search = Search::in_instance(&vault, "inst", query(containers, pattern.clone())).await.unwrap();
             assert_eq!(found(search).await, expected, "{pattern:?} in {containers:?}");
 
-            let live = Chain::instance(&vault, "inst").unwrap().load().await.unwrap().points.remove(1);
             let of_one: Vec<Found> = blobs(&vault, &points[1].root)
                 .await
                 .into_values()
                 .filter(wanted)
                 .map(|item| Found { point: "job-2".into(), item })
                 .collect();
-            let search = Search::in_point(&vault, &live, "inst", query(containers, pattern.clone()));
+            let search = Search::in_point(&vault, &points[1], query(containers, pattern.clone()));
             assert_eq!(found(search).await, of_one, "{pattern:?} in {containers:?} of one point");
         }
     }

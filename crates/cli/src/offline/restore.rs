@@ -9,6 +9,7 @@ use blobkeep_vault::point::Point;
 use blobkeep_vault::restore::{
     self, ContainerSelection, NoJournal, Plan, RestoreCounts, RestoreOptions, RestoreState, Selection,
 };
+use blobkeep_vault::walk::containers;
 use blobkeep_vault::{OnConflict, Target, Vault};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -131,7 +132,7 @@ async fn selection(args: &RestoreArgs, vault: &Vault, point: &Point) -> anyhow::
     }
     let mut names = args.container.clone();
     if names.is_empty() {
-        names = point::containers(vault, point).await?.into_iter().map(|container| container.name).collect();
+        names = containers(&vault.reader, &point.root).await?.into_iter().map(|container| container.name).collect();
     }
     if let Some((stray, _)) = renames.iter().find(|(old, _)| !names.iter().any(|name| name == *old)) {
         bail!("--rename {stray}=…: the chosen containers of the recovery point are {}", names.join(", "));
