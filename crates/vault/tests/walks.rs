@@ -23,6 +23,8 @@ use blobkeep_vault::{BlobEntry, ContainerEntry, Content, ErrorKind, Item, Master
 use proptest::prelude::*;
 
 type Records = BTreeMap<OwnedKey, Record>;
+/// Versions of one name, each with the jobs of its points.
+type Versions = Vec<(Item, Vec<String>)>;
 
 struct World {
     store: Arc<FaultStore>,
@@ -356,7 +358,7 @@ async fn the_history_of_a_blob_has_each_version_once_with_the_points_that_hold_i
     let points = changing(&world).await;
     let vault = world.vault().await;
     let key = |item: &Item| (item.entry.container.clone(), item.entry.name.clone());
-    let mut expected: BTreeMap<(String, String), Vec<(Item, Vec<String>)>> = BTreeMap::new();
+    let mut expected: BTreeMap<(String, String), Versions> = BTreeMap::new();
     for point in &points {
         for item in blobs(&vault, &point.root).await.into_values() {
             let versions = expected.entry(key(&item)).or_default();
