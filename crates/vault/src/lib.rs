@@ -9,6 +9,7 @@
 //! `state` (what exists and until when), then `backup`, `restore` and `verify`.
 
 pub mod backup;
+pub mod caps;
 pub mod chunk;
 pub mod diff;
 pub mod error;
