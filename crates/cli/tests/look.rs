@@ -214,3 +214,70 @@ fn a_search_that_cannot_be_meant_ends_with_2() {
     assert!(world.fails(&["search", "*\\"], 2).contains("`\\\\`"));
     assert!(world.fails(&["search", "x", "--after", "y"], 2).contains("where a search stopped"));
 }
+
+/// Relative names of all files below a folder.
+fn restored(world: &World, folder: &str) -> Vec<String> {
+    let (mut found, mut folders) = (Vec::new(), vec![world.at(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_str().unwrap().starts_with('.') {
+                continue;
+            }
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push(path.to_str().unwrap().to_owned()),
+            }
+        }
+    }
+    let root = format!("{}/", world.text(folder));
+    let mut names: Vec<String> = found.iter().map(|path| path.trim_start_matches(&root).to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_restore_takes_globs_and_single_blobs_and_any_order_takes_all() {
+    let world = World::new();
+    let target = world.text("some");
+    let include = ["--include", "part-?/file 1?.txt", "--include", "/documents/plan.txt", "--prefix", "new"];
+    world.ok(&[&["restore", "--target", &target], &include[..]].concat());
+    let mut expected: Vec<String> = (10..20).map(|number| format!("part-{}/file {number}.txt", number % 3)).collect();
+    expected.extend(["new.txt".to_owned(), "plan.txt".to_owned()]);
+    expected.sort();
+    assert_eq!(restored(&world, "some"), expected);
+    let all = world.text("all");
+    world.ok(&["restore", "--target", &all, "--first", "/documents/plan.txt", "--first", "**/*2*"]);
+    assert_eq!(restored(&world, "all"), restored(&world, "documents"));
+    let other = world.text("other");
+    let stray = world.fails(&["restore", "--target", &other, "--include", "/stray/*"], 1);
+    assert!(stray.contains("stray") && stray.contains("documents"), "{stray}");
+    assert!(world.fails(&["restore", "--target", &other, "--include", "/stray"], 2).contains("/CONTAINER/GLOB"));
+}
+
+#[test]
+fn a_limit_holds_back_a_backup_and_a_restore() {
+    let world = World::new();
+    world.write("big.bin", &vec![1; 100_000]);
+    let source = world.text("documents");
+    // The first read passes at once; thirty small files were changed before, so that others wait for it.
+    for number in 0..10 {
+        world.write(&format!("part-0/more {number}.txt"), &vec![number; 10_000]);
+    }
+    let began = std::time::Instant::now();
+    world.ok(&["backup", "--source", &source, "--limit", "200kB/s"]);
+    assert!(
+        began.elapsed().as_secs_f64() > 0.4,
+        "200 kB without what passes at once, at 200 kB/s: {:?}",
+        began.elapsed()
+    );
+    world.ok(&["backup", "--source", &source, "--limit", "00:00-24:00=1GiB/s,100000req/s; else unlimited"]);
+    let began = std::time::Instant::now();
+    world.ok(&["restore", "--target", &world.text("slow"), "--limit", "100req/s"]);
+    assert!(began.elapsed().as_secs_f64() > 0.3, "more than 40 writes at 100 in a second: {:?}", began.elapsed());
+    assert_eq!(restored(&world, "slow"), restored(&world, "documents"));
+    for limit in ["fast", "20MiB", "8-18=1MiB/s"] {
+        let said = world.fails(&["backup", "--source", &source, "--limit", limit], 2);
+        assert!(said.contains("08:00-18:00=20MiB/s"), "{said}");
+    }
+}
