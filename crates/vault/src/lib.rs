@@ -6,7 +6,7 @@
 //!
 //! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
-//! `state` (what exists and until when), then `backup`, `restore` and `verify`.
+//! `state` (what exists and until when), then `backup`, `restore` and `verify`; `walk` with `diff` and `search` for looking into points.
 
 pub mod backup;
 pub mod caps;
