@@ -17,7 +17,7 @@ use crate::vault::Vault;
 use crate::walk::{Descent, containers};
 
 /// What is searched for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Query {
     /// Only in these containers; none is all of them.
     pub containers: Vec<String>,
@@ -37,6 +37,8 @@ pub struct Found {
 /// Where a search stopped. As text it is opaque; it is good as long as the points that it stopped between are there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchCursor {
+    /// Of which search: see [`Search::mark`].
+    mark: [u8; 8],
     instance: String,
     point: String,
     newer: Option<String>,
@@ -76,6 +78,7 @@ pub struct Search<'a> {
     vault: &'a Vault,
     instance: String,
     query: Query,
+    mark: [u8; 8],
     /// Points still to be looked through, the next one last.
     older: Vec<LivePoint>,
     here: Option<Here<'a>>,
@@ -91,14 +94,18 @@ struct Here<'a> {
 
 impl<'a> Search<'a> {
     /// A search in one point.
-    pub fn in_point(vault: &'a Vault, point: &Point, query: Query) -> Self {
+    ///
+    /// # Errors
+    /// A query that cannot be encoded, which is a fault of ours.
+    pub fn in_point(vault: &'a Vault, point: &Point, query: Query) -> Result<Self> {
         let live = LivePoint {
             job: point.job.clone(),
             started_at: point.started_at,
             completed_at: point.completed_at,
             expires_at: None,
         };
-        Self { vault, instance: point.instance.clone(), query, older: vec![live], here: None, last: None }
+        let mark = Self::mark(&query, Some(&point.job))?;
+        Ok(Self { vault, instance: point.instance.clone(), query, mark, older: vec![live], here: None, last: None })
     }
 
     /// A search in all points of an instance.
@@ -107,19 +114,28 @@ impl<'a> Search<'a> {
     /// A damaged chain of the instance.
     pub async fn in_instance(vault: &'a Vault, instance: &str, query: Query) -> Result<Self> {
         let older = oldest_first(vault, instance).await?;
-        Ok(Self { vault, instance: instance.to_owned(), query, older, here: None, last: None })
+        let mark = Self::mark(&query, None)?;
+        Ok(Self { vault, instance: instance.to_owned(), query, mark, older, here: None, last: None })
+    }
+
+    /// By what a cursor is recognised to be of the same search.
+    fn mark(query: &Query, point: Option<&str>) -> Result<[u8; 8]> {
+        let text = postcard::to_stdvec(&(query, point)).map_err(|e| Error::Internal(format!("query: {e}")))?;
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&blake3::hash(&text).as_bytes()[..8]);
+        Ok(mark)
     }
 
     /// Goes on where an earlier search for the same stopped.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if a point that it stopped between has gone meanwhile.
+    /// [`ErrorKind::Invalid`] for the cursor of another search, [`ErrorKind::NotFound`] if a point that it stopped between has gone meanwhile.
     pub async fn go_on(mut self, cursor: SearchCursor) -> Result<Self> {
+        if cursor.instance != self.instance || cursor.mark != self.mark {
+            return Err(Error::Invalid("it was another search that stopped there: ask for the same one".into()));
+        }
         let gone = || Error::NotFound("a point where the search stopped has gone: begin the search anew".into());
         let at = self.older.iter().position(|point| point.job == cursor.point).ok_or_else(gone)?;
-        if cursor.instance != self.instance {
-            return Err(Error::Invalid(format!("the search stopped in another instance ({})", cursor.instance)));
-        }
         let newer = match &cursor.newer {
             Some(job) => Some(get_live(self.vault, &self.instance, job).await?.ok_or_else(gone)?),
             None => None,
@@ -147,7 +163,8 @@ impl<'a> Search<'a> {
             {
                 let (point, newer) = (here.point.job.clone(), here.newer.clone());
                 let after = OwnedKey::from(item.entry.key());
-                self.last = Some(SearchCursor { instance: self.instance.clone(), point: point.clone(), newer, after });
+                let (mark, instance) = (self.mark, self.instance.clone());
+                self.last = Some(SearchCursor { mark, instance, point: point.clone(), newer, after });
                 return Ok(Some(Found { point, item }));
             }
             if !self.next_point().await? {

@@ -292,7 +292,7 @@ async fn a_search_finds_what_looking_at_every_name_of_every_point_finds() {
                 .filter(wanted)
                 .map(|item| Found { point: "job-2".into(), item })
                 .collect();
-            let search = Search::in_point(&vault, &points[1], query(containers, pattern.clone()));
+            let search = Search::in_point(&vault, &points[1], query(containers, pattern.clone())).unwrap();
             assert_eq!(found(search).await, of_one, "{pattern:?} in {containers:?} of one point");
         }
     }
@@ -337,6 +337,9 @@ async fn a_search_that_stopped_at_a_point_that_has_gone_begins_anew() {
     let mut search = anew().await;
     search.next().await.unwrap();
     let cursor = search.cursor().unwrap().clone();
+    let other = Search::in_instance(&vault, "inst", query(&["docs"], Pattern::Contains("1".into()))).await.unwrap();
+    let Err(error) = other.go_on(cursor.clone()).await else { panic!("that is another search") };
+    assert_eq!(error.kind(), ErrorKind::Invalid);
     Chain::instance(&vault, "inst")
         .unwrap()
         .append(Change::PointRemoved { job: "job-5".into() }, Timestamp(1))

@@ -136,7 +136,7 @@ async fn find(
     let mut next = cursor.clone();
     for instance in instances.into_iter().filter(|instance| *instance >= from) {
         let mut search = match &only {
-            Some(point) => Search::in_point(vault, point, query.clone()),
+            Some(point) => Search::in_point(vault, point, query.clone())?,
             None => Search::in_instance(vault, &instance, query.clone()).await?,
         };
         if let Some(cursor) = cursor.take() {
