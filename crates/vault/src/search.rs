@@ -83,6 +83,8 @@ pub struct Search<'a> {
     older: Vec<LivePoint>,
     here: Option<Here<'a>>,
     last: Option<SearchCursor>,
+    /// Pages that were opened in points that are done with.
+    pages_read: u64,
 }
 
 /// One point that is being looked through.
@@ -105,7 +107,16 @@ impl<'a> Search<'a> {
             expires_at: None,
         };
         let mark = Self::mark(&query, Some(&point.job))?;
-        Ok(Self { vault, instance: point.instance.clone(), query, mark, older: vec![live], here: None, last: None })
+        Ok(Self {
+            vault,
+            instance: point.instance.clone(),
+            query,
+            mark,
+            older: vec![live],
+            here: None,
+            last: None,
+            pages_read: 0,
+        })
     }
 
     /// A search in all points of an instance.
@@ -115,7 +126,7 @@ impl<'a> Search<'a> {
     pub async fn in_instance(vault: &'a Vault, instance: &str, query: Query) -> Result<Self> {
         let older = oldest_first(vault, instance).await?;
         let mark = Self::mark(&query, None)?;
-        Ok(Self { vault, instance: instance.to_owned(), query, mark, older, here: None, last: None })
+        Ok(Self { vault, instance: instance.to_owned(), query, mark, older, here: None, last: None, pages_read: 0 })
     }
 
     /// By what a cursor is recognised to be of the same search.
@@ -152,6 +163,11 @@ impl<'a> Search<'a> {
         self.last.as_ref()
     }
 
+    /// Pages of manifests that were opened so far, without those that told the containers of points.
+    pub fn pages_read(&self) -> u64 {
+        self.pages_read + self.here.as_ref().map_or(0, |here| here.diff.pages_read())
+    }
+
     /// The next blob, or `None` at the end. Within a point they come in key order.
     ///
     /// # Errors
@@ -174,14 +190,14 @@ impl<'a> Search<'a> {
     }
 
     async fn next_point(&mut self) -> Result<bool> {
+        self.pages_read = self.pages_read();
+        let newer = self.here.take().map(|here| here.point);
         while let Some(live) = self.older.pop() {
             // A point that expired a moment ago is passed over: what it held may be in the next one.
             let Some(point) = get_live(self.vault, &self.instance, &live.job).await? else { continue };
-            let newer = self.here.take().map(|here| here.point);
             self.here = Some(self.look_into(point, newer.as_ref(), None).await?);
             return Ok(true);
         }
-        self.here = None;
         Ok(false)
     }
 
