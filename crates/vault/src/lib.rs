@@ -2,11 +2,11 @@
 //!
 //! The engine knows no HTTP, no SQL and no Azure. It sees the world through three traits: a [`Source`] yields
 //! blobs, a [`Target`] takes them back, a [`Store`] keeps the files of a vault. `docs/format.md` is the authority on the
-//! bytes written here.
+//! bytes written here. `diff` and `search` look into points, `names` says which names are meant, `caps` holds back.
 //!
 //! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
-//! `state` (what exists and until when), then `backup`, `restore` and `verify`; `walk` with `diff` and `search` for looking into points.
+//! `state` (what exists and until when), then `backup`, `restore` and `verify`.
 
 pub mod backup;
 pub mod caps;

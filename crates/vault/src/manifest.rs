@@ -100,15 +100,7 @@ impl Totals {
 pub(crate) struct Child {
     pub(crate) last: OwnedKey,
     pub(crate) page: ChunkId,
-    totals: Totals,
-}
-
-impl Child {
-    /// The topmost page as a child of nothing; its last key is not known.
-    pub(crate) fn of_root(root: &Root) -> Option<Self> {
-        let last = OwnedKey { container: String::new(), name: String::new(), is_current: true, version: String::new() };
-        root.page.map(|page| Self { last, page, totals: root.totals })
-    }
+    pub(crate) totals: Totals,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,12 +130,21 @@ fn encode(page: &Page) -> Result<Bytes> {
         .map_err(|e| Error::Internal(format!("manifest page: {e}")))
 }
 
+/// A page from its bytes.
 pub(crate) fn decode(id: ChunkId, bytes: &[u8]) -> Result<Page> {
     let damaged = |reason: String| Error::damaged(format!("manifest page {id}"), reason);
     let Some(rest) = bytes.strip_prefix(&[PAGE_VERSION]) else {
         return Err(damaged("it has a version that is not known here".into()));
     };
     postcard::from_bytes(rest).map_err(|e| damaged(format!("it does not parse: {e}")))
+}
+
+impl Child {
+    /// The topmost page as a child of nothing; its last key is not known.
+    pub(crate) fn of_root(root: &Root) -> Option<Self> {
+        let last = OwnedKey { container: String::new(), name: String::new(), is_current: true, version: String::new() };
+        root.page.map(|page| Self { last, page, totals: root.totals })
+    }
 }
 
 /// Decides after which entries pages end.
