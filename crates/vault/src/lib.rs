@@ -2,7 +2,7 @@
 //!
 //! The engine knows no HTTP, no SQL and no Azure. It sees the world through three traits: a [`Source`] yields
 //! blobs, a [`Target`] takes them back, a [`Store`] keeps the files of a vault. `docs/format.md` is the authority on the
-//! bytes written here.
+//! bytes written here. `diff` and `search` look into points, `names` says which names are meant, `caps` holds back.
 //!
 //! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
@@ -10,7 +10,9 @@
 //! `prune` (what may go).
 
 pub mod backup;
+pub mod caps;
 pub mod chunk;
+pub mod diff;
 pub mod error;
 pub mod index;
 pub mod item;
@@ -18,12 +20,14 @@ pub mod key;
 pub mod manifest;
 pub mod mark;
 pub mod monitor;
+pub mod names;
 pub mod pack;
 pub mod point;
 pub mod prune;
 pub mod read;
 pub mod restore;
 pub mod seal;
+pub mod search;
 pub mod sort;
 pub mod source;
 pub mod spill;
@@ -32,6 +36,7 @@ pub mod store;
 pub mod target;
 pub mod vault;
 pub mod verify;
+pub mod walk;
 pub mod work;
 pub mod write;
 

@@ -97,14 +97,14 @@ impl Totals {
 
 /// A page as its parent knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Child {
-    last: OwnedKey,
-    page: ChunkId,
-    totals: Totals,
+pub(crate) struct Child {
+    pub(crate) last: OwnedKey,
+    pub(crate) page: ChunkId,
+    pub(crate) totals: Totals,
 }
 
 #[derive(Serialize, Deserialize)]
-enum Page {
+pub(crate) enum Page {
     Leaf(Vec<Record>),
     Inner(Vec<Child>),
 }
@@ -122,7 +122,7 @@ const PAGE_VERSION: u8 = 1;
 /// Entries of a page, on average: 2 to this power.
 const PAGE_BITS: u32 = 6;
 /// Pages that a reader fetches ahead.
-const READ_AHEAD_PAGES: usize = 24;
+pub(crate) const READ_AHEAD_PAGES: usize = 24;
 
 fn encode(page: &Page) -> Result<Bytes> {
     postcard::to_extend(page, vec![PAGE_VERSION])
@@ -130,7 +130,8 @@ fn encode(page: &Page) -> Result<Bytes> {
         .map_err(|e| Error::Internal(format!("manifest page: {e}")))
 }
 
-fn decode(id: ChunkId, bytes: &[u8]) -> Result<Page> {
+/// A page from its bytes.
+pub(crate) fn decode(id: ChunkId, bytes: &[u8]) -> Result<Page> {
     let damaged = |reason: String| Error::damaged(format!("manifest page {id}"), reason);
     let Some(rest) = bytes.strip_prefix(&[PAGE_VERSION]) else {
         return Err(damaged("it has a version that is not known here".into()));
@@ -165,6 +166,14 @@ pub(crate) fn references(id: ChunkId, bytes: &[u8]) -> Result<Vec<Reference>> {
             })
             .collect(),
     })
+}
+
+impl Child {
+    /// The topmost page as a child of nothing; its last key is not known.
+    pub(crate) fn of_root(root: &Root) -> Option<Self> {
+        let last = OwnedKey { container: String::new(), name: String::new(), is_current: true, version: String::new() };
+        root.page.map(|page| Self { last, page, totals: root.totals })
+    }
 }
 
 /// Decides after which entries pages end.
@@ -298,8 +307,7 @@ pub struct ManifestReader<'a> {
 impl<'a> ManifestReader<'a> {
     /// A reader at the first record whose key is not less than `start`.
     pub fn new(reader: &'a ChunkReader, root: &Root, start: Option<EntryKey<'_>>) -> Self {
-        let last = OwnedKey { container: String::new(), name: String::new(), is_current: true, version: String::new() };
-        let stack = root.page.map(|page| Child { last, page, totals: root.totals }).into_iter().collect();
+        let stack = Child::of_root(root).into_iter().collect();
         Self {
             reader,
             stack,
@@ -339,6 +347,21 @@ impl<'a> ManifestReader<'a> {
                     self.stack.extend(children.into_iter().skip(from).rev());
                 }
             }
+        }
+    }
+
+    /// Passes over the records before `start`, if it lies further on; pages that hold none but such are not read.
+    pub fn seek(&mut self, start: EntryKey<'_>) {
+        if self.ahead.as_ref().is_some_and(|record| record.key() >= start) {
+            return;
+        }
+        self.ahead = None;
+        // Of the root alone the last key is not known.
+        while self.stack.len() > 1 && self.stack.last().is_some_and(|child| child.last.as_key() < start) {
+            self.stack.pop();
+        }
+        if self.start.as_ref().is_none_or(|old| old.as_key() < start) {
+            self.start = Some(OwnedKey::from(start));
         }
     }
 

@@ -276,13 +276,14 @@ async fn chosen_containers_prefixes_and_new_names_are_restored_alone() {
     world.back_up(&account, "job-1").await.unwrap();
     let selection = Selection {
         containers: vec![
-            ContainerSelection { name: "large".into(), prefixes: vec![], rename_to: Some("renamed".into()) },
+            ContainerSelection { name: "large".into(), rename_to: Some("renamed".into()), ..Default::default() },
             ContainerSelection {
                 name: "c1".into(),
                 prefixes: vec!["deep/3/".into(), "deep/3/blob 1".into()],
-                rename_to: None,
+                ..Default::default()
             },
         ],
+        ..Selection::default()
     };
     let target = MemoryAccount::new();
     let options = RestoreOptions { selection, ..RestoreOptions::default() };
@@ -314,7 +315,8 @@ async fn a_restore_that_would_meet_a_container_or_a_bad_name_writes_nothing() {
     let error = world.restore("job-1", &target, options).await.unwrap_err();
     assert!(error.to_string().contains("unacceptable"), "{error}");
     assert_eq!(target.contents().len(), 1);
-    let missing = Selection { containers: vec![ContainerSelection { name: "none".into(), ..Default::default() }] };
+    let containers = vec![ContainerSelection { name: "none".into(), ..Default::default() }];
+    let missing = Selection { containers, ..Selection::default() };
     let options = RestoreOptions { selection: missing, ..RestoreOptions::default() };
     assert_eq!(world.restore("job-1", &target, options).await.unwrap_err().kind(), ErrorKind::NotFound);
 }

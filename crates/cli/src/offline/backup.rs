@@ -1,12 +1,14 @@
 //! `offline backup`: one backup of a source into a vault, and what it did.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blobkeep_source::{Location, open_source};
-use blobkeep_vault::Vault;
 use blobkeep_vault::backup::{self, BackupOptions, BackupReport, BackupSelection};
+use blobkeep_vault::caps::{CappedSource, Caps, Schedule};
 use blobkeep_vault::point::Skipped;
+use blobkeep_vault::{Source, Vault};
 use clap::Args;
 use serde_json::json;
 use uuid::Uuid;
@@ -25,7 +27,7 @@ const SPELLED_OUT: usize = 100;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  blobkeep offline backup --store /backup/vault --key-file vault.key --source /home/me/documents
+  blobkeep offline backup --store /backup/vault --key-file vault.key --source /home/me/documents --limit 20MiB/s
   BLOBKEEP_CONNECTION_STRING=… blobkeep offline backup --store /backup/vault --key-file vault.key --container photos")]
 pub(super) struct BackupArgs {
     #[command(flatten)]
@@ -37,6 +39,10 @@ pub(super) struct BackupArgs {
     /// Only this container (again for more)
     #[arg(long, value_name = "NAME")]
     container: Vec<String>,
+    /// Reads the source no faster than this: rates like 20MiB/s,50req/s, or by time of day (UTC unless zone= says otherwise)
+    /// 'zone=+02:00; 08:00-18:00=20MiB/s,50req/s; else unlimited'
+    #[arg(long, value_name = "RATES")]
+    limit: Option<Schedule>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -47,6 +53,10 @@ pub(super) async fn run(args: BackupArgs) -> anyhow::Result<Outcome> {
     place.check_apart_from(&location, "--source")?;
     let vault = args.vault.open(&place).await?;
     let source = open_source(&location)?;
+    let source: Arc<dyn Source> = match &args.limit {
+        Some(limit) => Arc::new(CappedSource::new(source, Caps::new(limit.clone(), Arc::new(SystemClock)))),
+        None => source,
+    };
     let containers = (!args.container.is_empty()).then(|| args.container.clone());
     let options = BackupOptions {
         selection: BackupSelection { containers, exclude_container_prefixes: Vec::new() },

@@ -2,11 +2,14 @@
 //! (the store, the key, the choice of a point) is here and in `point` and `key`.
 
 mod backup;
+mod blob;
+mod diff;
 mod init;
 mod key;
 mod list;
 mod point;
 mod restore;
+mod search;
 mod verify;
 
 use std::path::PathBuf;
@@ -36,6 +39,8 @@ Examples:
   blobkeep offline init    --store /backup/vault --key-file vault.key
   blobkeep offline backup  --store /backup/vault --key-file vault.key --source /home/me/documents
   blobkeep offline list    --store /backup/vault --key-file vault.key
+  blobkeep offline diff    --store /backup/vault --key-file vault.key
+  blobkeep offline search  --store /backup/vault --key-file vault.key '**/report*.pdf'
   blobkeep offline restore --store /backup/vault --key-file vault.key --target /tmp/restored
   blobkeep offline verify  --store /backup/vault --key-file vault.key";
 
@@ -44,6 +49,8 @@ enum Verb {
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
     List(list::ListArgs),
+    Diff(diff::DiffArgs),
+    Search(search::SearchArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
 }
@@ -87,6 +94,8 @@ pub(crate) async fn run(args: OfflineArgs) -> anyhow::Result<Outcome> {
         Verb::Init(args) => init::run(args).await,
         Verb::Backup(args) => backup::run(args).await,
         Verb::List(args) => list::run(args).await,
+        Verb::Diff(args) => diff::run(args).await,
+        Verb::Search(args) => search::run(args).await,
         Verb::Restore(args) => restore::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
     }

@@ -1,10 +1,9 @@
 //! The recovery points of a vault, over all its instances, and the choice of one of them. Read-only.
 
 use anyhow::bail;
-use blobkeep_vault::manifest::{ManifestReader, Record};
 use blobkeep_vault::point::Point;
 use blobkeep_vault::state::{Chain, LivePoint};
-use blobkeep_vault::{ContainerEntry, Error, Vault};
+use blobkeep_vault::{Error, Vault};
 
 use crate::output;
 
@@ -70,25 +69,21 @@ fn by_id<'a>(points: &'a [FoundPoint], wanted: &str, place: &str) -> anyhow::Res
     }
 }
 
-/// The containers of a point, sorted by name.
-///
-/// # Errors
-/// A damaged manifest.
-pub(super) async fn containers(vault: &Vault, point: &Point) -> Result<Vec<ContainerEntry>, Error> {
-    let mut containers: Vec<ContainerEntry> = Vec::new();
-    loop {
-        // The next container starts after every name of this one.
-        let after = containers.last().map(|last| format!("{}\0", last.name)).unwrap_or_default();
-        let start = blobkeep_vault::item::EntryKey { container: &after, name: "", is_current: false, version: "" };
-        match ManifestReader::new(&vault.reader, &point.root, Some(start)).next().await? {
-            Some(Record::Container(container)) => containers.push(container),
-            Some(Record::Blob(item)) => {
-                let reason = format!("{} has no container", item.entry.display_name());
-                return Err(Error::damaged("manifest", reason));
-            }
-            None => return Ok(containers),
-        }
-    }
+/// The point of the same source before this one, if there is one.
+pub(super) async fn before(vault: &Vault, point: &Point) -> anyhow::Result<Option<Point>> {
+    let order = |started_at, completed_at, job: &str| (started_at, completed_at, job.to_owned());
+    let here = order(point.started_at, point.completed_at, &point.job);
+    let earlier = Chain::instance(vault, &point.instance)?
+        .load()
+        .await?
+        .points
+        .into_iter()
+        .filter(|live| order(live.started_at, live.completed_at, &live.job) < here)
+        .max_by_key(|live| order(live.started_at, live.completed_at, &live.job));
+    Ok(match earlier {
+        Some(live) => Some(Point::get(vault, &point.instance, &live.job).await?),
+        None => None,
+    })
 }
 
 #[cfg(test)]

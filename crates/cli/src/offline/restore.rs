@@ -1,19 +1,24 @@
 //! `offline restore`: a recovery point, or chosen parts of it, into a target; or with `--dry-run` the plan of that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use blobkeep_source::{Location, open_target};
+use blobkeep_vault::caps::{CappedTarget, Caps, Schedule};
+use blobkeep_vault::names::{Pattern, ScopedPattern};
 use blobkeep_vault::point::Point;
 use blobkeep_vault::restore::{
     self, ContainerSelection, NoJournal, Plan, RestoreCounts, RestoreOptions, RestoreState, Selection,
 };
+use blobkeep_vault::walk::containers;
 use blobkeep_vault::{OnConflict, Target, Vault};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{OutputArgs, VaultArgs, point};
+use crate::clock::SystemClock;
 use crate::output::{self, Format};
 use crate::progress::{ProgressView, StopFlag};
 use crate::{Outcome, UsageError, place};
@@ -24,6 +29,9 @@ use crate::{Outcome, UsageError, place};
 Examples:
   blobkeep offline restore --store /backup/vault --key-file vault.key --target /tmp/restored
   blobkeep offline restore --store /backup/vault --key-file vault.key --target env:CONTAINER_URL --point 3f2a --prefix 2024/
+  blobkeep offline restore --store /backup/vault --key-file vault.key --target /tmp/plans \\
+      --include '**/plan*.pdf' --include '/documents/2024/budget.xlsx'
+  BLOBKEEP_CONNECTION_STRING=… blobkeep offline restore --store /backup/vault --key-file vault.key --first '/databases/**'
   BLOBKEEP_CONNECTION_STRING=… blobkeep offline restore --store /backup/vault --key-file vault.key \\
       --container photos --rename photos=photos-restored")]
 pub(super) struct RestoreArgs {
@@ -42,12 +50,23 @@ pub(super) struct RestoreArgs {
     /// Only blobs whose names start so, in every chosen container (again for more)
     #[arg(long, value_name = "PREFIX")]
     prefix: Vec<String>,
+    /// Only blobs whose names fit this glob as a whole, beside those of --prefix; for one container: /CONTAINER/GLOB (again for more).
+    /// * and ? stay within a folder, ** does not, **/ is any number of folders, \ takes a sign as it is
+    #[arg(long, value_name = "GLOB", value_parser = ScopedPattern::parse)]
+    include: Vec<ScopedPattern>,
+    /// Restores what fits this glob first, then what fits the next one, and the rest last (again for more; written as for --include)
+    #[arg(long, value_name = "GLOB", value_parser = ScopedPattern::parse)]
+    first: Vec<ScopedPattern>,
     /// Restores a container under another name (again for more)
     #[arg(long, value_name = "OLD=NEW", value_parser = rename)]
     rename: Vec<(String, String)>,
     /// What to do about what is in the target already
     #[arg(long, value_enum, default_value_t)]
     on_conflict: ConflictRule,
+    /// Writes to the target no faster than this: rates like 20MiB/s,50req/s, or by time of day (UTC unless zone= says otherwise)
+    /// 'zone=+02:00; 08:00-18:00=20MiB/s,50req/s; else unlimited'
+    #[arg(long, value_name = "RATES")]
+    limit: Option<Schedule>,
     /// Shows what would be done and writes nothing
     #[arg(long)]
     dry_run: bool,
@@ -101,6 +120,10 @@ pub(super) async fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
     }
     let target = open_target(&location)?;
     note_useless_rename(&args, target.as_ref());
+    let target: Arc<dyn Target> = match &args.limit {
+        Some(limit) => Arc::new(CappedTarget::new(target, Caps::new(limit.clone(), Arc::new(SystemClock)))),
+        None => target,
+    };
     let description = target.describe();
     let view = ProgressView::new("restore", StopFlag::on_signals());
     let began = Instant::now();
@@ -126,25 +149,30 @@ async fn selection(args: &RestoreArgs, vault: &Vault, point: &Point) -> anyhow::
             return Err(UsageError(format!("--rename names the container {old} twice")).into());
         }
     }
-    if args.container.is_empty() && args.prefix.is_empty() && renames.is_empty() {
-        return Ok(Selection::default());
+    let is_part = !args.prefix.is_empty() || !args.include.is_empty();
+    if args.container.is_empty() && !is_part && renames.is_empty() {
+        return Ok(Selection { first: args.first.clone(), ..Selection::default() });
     }
     let mut names = args.container.clone();
     if names.is_empty() {
-        names = point::containers(vault, point).await?.into_iter().map(|container| container.name).collect();
+        names = containers(&vault.reader, &point.root).await?.into_iter().map(|container| container.name).collect();
     }
     if let Some((stray, _)) = renames.iter().find(|(old, _)| !names.iter().any(|name| name == *old)) {
         bail!("--rename {stray}=…: the chosen containers of the recovery point are {}", names.join(", "));
     }
-    let containers = names
-        .into_iter()
-        .map(|name| ContainerSelection {
-            prefixes: args.prefix.clone(),
-            rename_to: renames.get(name.as_str()).map(|new| (*new).to_owned()),
-            name,
-        })
-        .collect();
-    Ok(Selection { containers })
+    let of_include = args.include.iter().filter_map(|include| include.container.as_ref());
+    if let Some(stray) = of_include.into_iter().find(|container| !names.contains(container)) {
+        bail!("--include /{stray}/…: the chosen containers of the recovery point are {}", names.join(", "));
+    }
+    let choose = |name: String| {
+        let touching = args.include.iter().filter(|include| include.touches(&name));
+        let patterns: Vec<Pattern> = touching.map(|include| include.pattern.clone()).collect();
+        // A container that no --include speaks of is not chosen as a whole.
+        let has_part = !is_part || !args.prefix.is_empty() || !patterns.is_empty();
+        let rename_to = renames.get(name.as_str()).map(|new| (*new).to_owned());
+        has_part.then(|| ContainerSelection { name, prefixes: args.prefix.clone(), patterns, rename_to })
+    };
+    Ok(Selection { containers: names.into_iter().filter_map(choose).collect(), first: args.first.clone() })
 }
 
 async fn dry_run(

@@ -111,11 +111,12 @@ fn selection(spec: &RestoreSpec) -> Selection {
                 name: part.container.clone(),
                 prefixes: part.prefixes.clone(),
                 rename_to: part.rename_to.clone(),
+                ..ContainerSelection::default()
             })
             .collect(),
         spec::Selection::All | spec::Selection::Ranges(_) => Vec::new(),
     };
-    Selection { containers }
+    Selection { containers, ..Selection::default() }
 }
 
 fn ranges(spec: &RestoreSpec) -> Vec<NameRange> {

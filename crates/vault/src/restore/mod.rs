@@ -55,7 +55,7 @@ pub struct RestoreState {
     pub containers: BTreeSet<String>,
     /// The plan held and writing has begun.
     pub is_planned: bool,
-    /// Everything up to this key is written.
+    /// Everything up to this key is written, in the order of [`SelectedItems`], which is not that of keys if some blobs come first.
     pub cursor: Option<OwnedKey>,
     /// Counts so far.
     pub counts: RestoreCounts,

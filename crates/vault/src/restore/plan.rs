@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::{ContainerSelection, RestoreOptions, RestoreState, SelectedItems, Selection};
 use crate::error::{Error, Result};
 use crate::item::{ContainerEntry, EntryKey};
-use crate::manifest::{ManifestReader, OwnedKey, Record, Root, Totals};
+use crate::manifest::{ManifestReader, Record, Root, Totals};
 use crate::point::Point;
 use crate::read::ChunkReader;
 use crate::target::{OnConflict, Target};
 use crate::vault::Vault;
+use crate::walk::containers;
 
 /// Refusals that an error spells out.
 const REFUSALS: usize = 10;
@@ -51,7 +52,9 @@ pub async fn plan(
         let name = container.name.clone();
         match selection.containers.first_mut() {
             Some(selected) => selected.rename_to = Some(only),
-            None => selection.containers.push(ContainerSelection { name, prefixes: Vec::new(), rename_to: Some(only) }),
+            None => {
+                selection.containers.push(ContainerSelection { name, rename_to: Some(only), ..Default::default() });
+            }
         }
     }
     let mut to_create = Vec::new();
@@ -83,7 +86,9 @@ async fn check_items(vault: &Vault, point: &Point, target: &dyn Target, selectio
     let mut refused = Vec::new();
     let mut refusals = 0_u64;
     let mut aliases: BTreeSet<(String, String)> = BTreeSet::new();
-    let mut items = SelectedItems::new(&vault.reader, &point.root, selection, None);
+    // The order of the restore does not matter here, and one walk is enough.
+    let unordered = Selection { first: Vec::new(), ..selection.clone() };
+    let mut items = SelectedItems::new(&vault.reader, &point.root, &unordered, None);
     while let Some(mut item) = items.next().await? {
         item.entry.container = selection.target_name(&item.entry.container).to_owned();
         totals.blobs += 1;
@@ -113,30 +118,16 @@ pub(super) async fn chosen_containers(
     root: &Root,
     selection: &Selection,
 ) -> Result<Vec<ContainerEntry>> {
-    let mut containers = Vec::new();
     if selection.containers.is_empty() {
-        let mut start = OwnedKey::from(EntryKey { container: "", name: "", is_current: false, version: "" });
-        loop {
-            match ManifestReader::new(reader, root, Some(start.as_key())).next().await? {
-                Some(Record::Container(container)) => {
-                    // The next container starts after every name of this one.
-                    let after = format!("{}\0", container.name);
-                    start = OwnedKey::from(EntryKey { container: &after, name: "", is_current: false, version: "" });
-                    containers.push(container);
-                }
-                Some(Record::Blob(item)) => {
-                    return Err(Error::damaged("manifest", format!("{} has no container", item.entry.display_name())));
-                }
-                None => return Ok(containers),
-            }
-        }
+        return containers(reader, root).await;
     }
+    let mut chosen = Vec::new();
     for selected in &selection.containers {
         let key = EntryKey { container: &selected.name, name: "", is_current: false, version: "" };
         match ManifestReader::new(reader, root, Some(key)).next().await? {
-            Some(Record::Container(container)) if container.name == selected.name => containers.push(container),
+            Some(Record::Container(container)) if container.name == selected.name => chosen.push(container),
             _ => return Err(Error::NotFound(format!("the recovery point has no container {}", selected.name))),
         }
     }
-    Ok(containers)
+    Ok(chosen)
 }

@@ -1,10 +1,11 @@
-//! Which entries of a manifest a restore takes, and where they go.
+//! Which entries of a manifest a restore takes, in which order, and where they go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::error::{Error, Result};
-use crate::item::{EntryKey, Item};
+use crate::item::Item;
 use crate::manifest::{ManifestReader, OwnedKey, Record, Root};
+use crate::names::{Pattern, ScopedPattern, Span, disjoint};
 use crate::read::ChunkReader;
 
 /// One container of a restore.
@@ -12,10 +13,30 @@ use crate::read::ChunkReader;
 pub struct ContainerSelection {
     /// Its name in the point.
     pub name: String,
-    /// Only blobs whose names start with one of these; none is all.
+    /// Only blobs whose names start with one of these, or fit one of the patterns; none of both is all.
     pub prefixes: Vec<String>,
+    /// The same by patterns: globs, single names.
+    #[serde(default)]
+    pub patterns: Vec<Pattern>,
     /// Its name in the target, if another.
     pub rename_to: Option<String>,
+}
+
+impl ContainerSelection {
+    fn takes(&self, name: &str) -> bool {
+        (self.prefixes.is_empty() && self.patterns.is_empty())
+            || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+            || self.patterns.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// The parts of the container that can hold what is taken.
+    fn spans(&self) -> Vec<Span> {
+        if self.prefixes.is_empty() && self.patterns.is_empty() {
+            return vec![Span::container(&self.name)];
+        }
+        let prefixes = self.prefixes.iter().cloned().map(Pattern::Prefix);
+        prefixes.chain(self.patterns.iter().cloned()).map(|pattern| pattern.span(&self.name)).collect()
+    }
 }
 
 /// What a restore takes.
@@ -23,6 +44,10 @@ pub struct ContainerSelection {
 pub struct Selection {
     /// These containers; none is all of them.
     pub containers: Vec<ContainerSelection>,
+    /// Most important first: what fits the first pattern is restored before what fits the second, and the rest comes last. Names are those
+    /// of the point.
+    #[serde(default)]
+    pub first: Vec<ScopedPattern>,
 }
 
 impl Selection {
@@ -35,23 +60,30 @@ impl Selection {
             .unwrap_or(container)
     }
 
-    /// The parts of the manifest to read, in key order, not overlapping.
-    fn spans(&self) -> Vec<Span> {
-        let mut spans = BTreeSet::new();
-        for container in &self.containers {
-            if container.prefixes.is_empty() {
-                spans.insert((container.name.clone(), String::new()));
+    /// The place of a blob in the order of the restore: how many patterns of [`Self::first`] it does not fit before the one that it fits.
+    fn class_of(&self, container: &str, name: &str) -> usize {
+        self.first.iter().position(|pattern| pattern.matches(container, name)).unwrap_or(self.first.len())
+    }
+
+    /// The parts of the manifest that can hold blobs of a class, in key order, not overlapping; `None` is all of it.
+    fn spans(&self, class: usize) -> Option<Vec<Span>> {
+        let chosen: Vec<Span> = self.containers.iter().flat_map(ContainerSelection::spans).collect();
+        let spans = match self.first.get(class) {
+            None if self.containers.is_empty() => return None,
+            None => chosen,
+            Some(ScopedPattern { container: None, .. }) if self.containers.is_empty() => return None,
+            Some(ScopedPattern { container: Some(container), pattern }) if self.containers.is_empty() => {
+                vec![pattern.span(container)]
             }
-            spans.extend(container.prefixes.iter().map(|prefix| (container.name.clone(), prefix.clone())));
-        }
-        let mut kept: Vec<Span> = Vec::new();
-        for (container, prefix) in spans {
-            let is_inside = |span: &Span| span.container == container && prefix.starts_with(&span.prefix);
-            if !kept.last().is_some_and(is_inside) {
-                kept.push(Span { container, prefix });
+            Some(first) => {
+                let meets = |span: &Span| {
+                    let wanted = first.pattern.span(&span.container);
+                    first.touches(&span.container).then(|| span.intersection(&wanted)).flatten()
+                };
+                chosen.iter().filter_map(meets).collect()
             }
-        }
-        kept
+        };
+        Some(disjoint(spans))
     }
 
     /// Refuses a selection that contradicts itself.
@@ -73,67 +105,99 @@ impl Selection {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Span {
-    container: String,
-    prefix: String,
-}
-
-impl Span {
-    fn start(&self) -> EntryKey<'_> {
-        EntryKey { container: &self.container, name: &self.prefix, is_current: false, version: "" }
-    }
-
-    fn holds(&self, key: EntryKey<'_>) -> bool {
-        key.container == self.container && key.name.starts_with(&self.prefix)
-    }
-}
-
-/// Walks the blobs of a selection in key order.
+/// Walks the blobs of a selection, class by class ([`Selection::first`]) and within a class in key order. Each class is one walk over the
+/// parts of the manifest that can hold its blobs.
 pub struct SelectedItems<'a> {
     reader: &'a ChunkReader,
     root: &'a Root,
-    spans: std::vec::IntoIter<Span>,
-    open: Option<(ManifestReader<'a>, Option<Span>)>,
+    selection: Selection,
+    /// Where each chosen container stands in the selection.
+    places: HashMap<String, usize>,
+    class: usize,
+    /// Of this class, only what comes after this key.
     after: Option<OwnedKey>,
+    open: Option<Walk<'a>>,
+}
+
+/// The walk of one class.
+struct Walk<'a> {
+    manifest: ManifestReader<'a>,
+    /// The parts that are still to be walked, the present one first; `None` is all of the manifest.
+    spans: Option<VecDeque<Span>>,
 }
 
 impl<'a> SelectedItems<'a> {
-    /// The blobs of `selection`, after the key `after` if there is one.
+    /// The blobs of `selection`; those after the blob with the key `after` in the order of the restore, if there is one.
     pub fn new(reader: &'a ChunkReader, root: &'a Root, selection: &Selection, after: Option<OwnedKey>) -> Self {
-        let start = after.as_ref().map(OwnedKey::as_key);
-        let open = selection.containers.is_empty().then(|| (ManifestReader::new(reader, root, start), None));
-        Self { reader, root, spans: selection.spans().into_iter(), open, after }
+        let class = after.as_ref().map_or(0, |after| selection.class_of(after.as_key().container, after.as_key().name));
+        let place = |(place, chosen): (usize, &ContainerSelection)| (chosen.name.clone(), place);
+        let places = selection.containers.iter().enumerate().map(place).collect();
+        Self { reader, root, selection: selection.clone(), places, class, after, open: None }
+    }
+
+    fn takes(&self, container: &str, name: &str) -> bool {
+        let chosen = self.places.get(container).and_then(|place| self.selection.containers.get(*place));
+        self.places.is_empty() || chosen.is_some_and(|chosen| chosen.takes(name))
     }
 
     /// The next blob.
     pub async fn next(&mut self) -> Result<Option<Item>> {
         loop {
-            let Some((manifest, span)) = &mut self.open else {
-                let Some(span) = self.spans.next() else { return Ok(None) };
-                let start = match &self.after {
-                    Some(after) if after.as_key() > span.start() => after.as_key(),
-                    _ => span.start(),
-                };
-                self.open = Some((ManifestReader::new(self.reader, self.root, Some(start)), Some(span)));
-                continue;
-            };
-            let Some(record) = manifest.next().await? else {
-                self.open = None;
-                if self.spans.len() == 0 {
+            let Some(walk) = &mut self.open else {
+                if self.class > self.selection.first.len() {
                     return Ok(None);
                 }
+                self.open = Some(self.walk());
                 continue;
             };
-            if span.as_ref().is_some_and(|span| record.key() > span.start() && !span.holds(record.key())) {
-                self.open = None;
+            let Some(item) = walk.next().await? else {
+                (self.class, self.after, self.open) = (self.class + 1, None, None);
                 continue;
-            }
-            let is_done = self.after.as_ref().is_some_and(|after| record.key() <= after.as_key());
-            match record {
-                Record::Blob(item) if !is_done => return Ok(Some(item)),
-                _ => {}
+            };
+            let key = item.entry.key();
+            let is_done = self.after.as_ref().is_some_and(|after| key <= after.as_key());
+            let is_wanted =
+                self.takes(key.container, key.name) && self.selection.class_of(key.container, key.name) == self.class;
+            if is_wanted && !is_done {
+                return Ok(Some(item));
             }
         }
+    }
+
+    fn walk(&self) -> Walk<'a> {
+        let start = self.after.as_ref().map(OwnedKey::as_key);
+        let mut manifest = ManifestReader::new(self.reader, self.root, start);
+        let spans: Option<VecDeque<Span>> = self.selection.spans(self.class).map(Into::into);
+        if let Some(span) = spans.as_ref().and_then(VecDeque::front) {
+            manifest.seek(span.start());
+        }
+        Walk { manifest, spans }
+    }
+}
+
+impl Walk<'_> {
+    async fn next(&mut self) -> Result<Option<Item>> {
+        if self.spans.as_ref().is_some_and(VecDeque::is_empty) {
+            return Ok(None);
+        }
+        while let Some(record) = self.manifest.next().await? {
+            if let Some(spans) = &mut self.spans {
+                while spans.front().is_some_and(|span| span.ends_before(record.key())) {
+                    spans.pop_front();
+                }
+                match spans.front() {
+                    None => return Ok(None),
+                    Some(span) if span.holds(record.key()) => {}
+                    Some(span) => {
+                        self.manifest.seek(span.start());
+                        continue;
+                    }
+                }
+            }
+            if let Record::Blob(item) = record {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
     }
 }
