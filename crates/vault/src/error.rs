@@ -84,6 +84,15 @@ impl Error {
         Self::Damaged { file: file.into(), reason: reason.into() }
     }
 
+    /// The same, saying which blob or point needs what is damaged; other errors are left as they are.
+    #[must_use]
+    pub fn needed_by(self, what: &str) -> Self {
+        match self {
+            Self::Damaged { file, reason } => Self::damaged(file, format!("{reason} (needed by {what})")),
+            other => other,
+        }
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -12,7 +12,7 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{Location, PackId};
@@ -188,13 +188,40 @@ impl Index {
         Ok(found)
     }
 
+    /// Every place of a chunk that a run names, the one of the newest run first. A run that cannot be read is passed over as long as another
+    /// one names the chunk.
+    pub async fn find_all(&self, id: ChunkId) -> Result<Vec<Location>> {
+        let runs = self.runs.read().await.clone();
+        let mut found = Vec::new();
+        let mut unreadable = None;
+        for (number, run) in runs.iter().enumerate().rev() {
+            // A run may name a chunk twice, and the two may stand in neighbouring blocks.
+            let first = run.fences.partition_point(|fence| fence.first < id).saturating_sub(1);
+            let end = run.fences.partition_point(|fence| fence.first <= id);
+            for block in first..end {
+                match self.block(number, run, block).await {
+                    Ok(entries) => {
+                        let from = entries.partition_point(|(entry, _)| *entry < id);
+                        found.extend(entries[from..].iter().take_while(|(entry, _)| *entry == id).map(|(_, at)| *at));
+                    }
+                    Err(e) if e.kind() == ErrorKind::Damaged => unreadable = Some(e),
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        match unreadable {
+            Some(e) if found.is_empty() => Err(e),
+            _ => Ok(found),
+        }
+    }
+
     async fn block(&self, number: usize, run: &Run, block: usize) -> Result<Arc<Vec<Entry>>> {
         if let Some(entries) = lock(&self.blocks).get(&(number, block)) {
             return Ok(entries.clone());
         }
         let fence = &run.fences[block];
         let range = fence.offset..fence.offset + u64::from(fence.sealed_bytes);
-        let mut sealed = self.store.get_range(&run.name, range).await?.to_vec();
+        let mut sealed = crate::read::get_range(self.store.as_ref(), &run.name, range).await?.to_vec();
         let damaged = |reason: &str| Error::damaged(&run.name, format!("block {block}: {reason}"));
         let plaintext = run
             .sealer
@@ -315,6 +342,28 @@ mod tests {
             assert_eq!(found.len(), 600);
             assert!((1_500..2_100).all(|number| found[&entry(number).0] == entry(number).1));
         }
+    }
+
+    #[tokio::test]
+    async fn every_place_of_a_chunk_is_told_also_beside_a_run_that_cannot_be_read() {
+        let store = Arc::new(MemoryStore::default());
+        let keys = Arc::new(VaultKeys::generate().unwrap());
+        let index = Index::open(store.clone(), keys.clone()).await.unwrap();
+        let id = entry(7).0;
+        let copy = |pack: u8| (id, Location { pack: PackId([pack; 16]), ..entry(7).1 });
+        // The chunk stands in three blocks of one run, and once in another.
+        index.add_run((0..1_200).map(|number| copy((number % 250) as u8)).chain([entry(1)]).collect()).await.unwrap();
+        index.add_run(vec![copy(251), entry(2)]).await.unwrap();
+        assert_eq!(index.find_all(id).await.unwrap().len(), 1_201);
+        assert_eq!(index.find_all(id).await.unwrap()[0].pack, PackId([251; 16]));
+        assert_eq!(index.find_all(entry(5_000).0).await.unwrap(), []);
+        let (name, file) = store.files().into_iter().max_by_key(|(_, file)| file.len()).unwrap();
+        let mut damaged = file.to_vec();
+        damaged[50_000] ^= 1;
+        store.replace(&name, damaged);
+        let index = Index::open(store.clone(), keys.clone()).await.unwrap();
+        let packs = index.find_all(id).await.unwrap();
+        assert!(packs.len() > 1 && packs.len() < 1_201, "{}", packs.len());
     }
 
     #[tokio::test]

@@ -1,14 +1,15 @@
 //! Reading chunks: located through the index, fetched in coalesced ranges, opened, and checked against their names. No
-//! byte leaves this file that was not checked.
+//! byte leaves this file that was not checked. Where a copy of a chunk is damaged or missing, the others that the index names are tried.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use lru::LruCache;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::item::{ChunkId, Content};
 use crate::key::VaultKeys;
@@ -66,28 +67,82 @@ impl ChunkReader {
             self.locate(ids).await?.into_iter().map(|(id, at)| (at, id)).collect();
         wanted.sort_unstable();
         let mut chunks = HashMap::with_capacity(wanted.len());
+        let mut has_refreshed = false;
         let mut rest = wanted.as_slice();
         while !rest.is_empty() {
             let (together, after) = rest.split_at(coalesced(rest));
-            self.fetch(together, &mut chunks).await?;
+            match self.fetch(together, &mut chunks).await {
+                Err(e) if e.kind() == ErrorKind::Damaged => {
+                    for (location, id) in together {
+                        self.fetch_any(*id, *location, &mut has_refreshed, &mut chunks).await?;
+                    }
+                }
+                outcome => outcome?,
+            }
             rest = after;
         }
         Ok(chunks)
     }
 
+    /// One chunk by itself: from where it was expected, or else from any other place that a run names. The index is looked at anew once:
+    /// the chunk may have moved since it was read.
+    async fn fetch_any(
+        &self,
+        id: ChunkId,
+        expected: Location,
+        has_refreshed: &mut bool,
+        chunks: &mut HashMap<ChunkId, Bytes>,
+    ) -> Result<()> {
+        let first = match self.fetch(&[(expected, id)], chunks).await {
+            Err(e) if e.kind() == ErrorKind::Damaged => e,
+            outcome => return outcome,
+        };
+        let mut tried = vec![expected];
+        loop {
+            for location in self.index.find_all(id).await? {
+                if tried.contains(&location) {
+                    continue;
+                }
+                tried.push(location);
+                match self.fetch(&[(location, id)], chunks).await {
+                    Err(e) if e.kind() == ErrorKind::Damaged => {}
+                    outcome => return outcome,
+                }
+            }
+            if *has_refreshed {
+                return Err(first);
+            }
+            self.index.refresh().await?;
+            *has_refreshed = true;
+        }
+    }
+
     /// Where these chunks lie. A chunk that the index does not know is damage: something refers to it.
     pub async fn locate(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Location>> {
-        let mut found = self.index.find_many(ids).await?;
+        let mut found = self.find(ids).await?;
         if found.len() < ids.len() {
             self.index.refresh().await?;
-            found = self.index.find_many(ids).await?;
+            found = self.find(ids).await?;
         }
         match ids.iter().find(|id| !found.contains_key(id)) {
             None => Ok(found),
-            Some(missing) => {
-                Err(Error::damaged("index", format!("no run names chunk {missing}: a run is missing, or its pack")))
+            Some(missing) => Err(not_indexed(*missing)),
+        }
+    }
+
+    /// What the index knows of these chunks. A run that cannot be read must not hide what others name.
+    async fn find(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Location>> {
+        match self.index.find_many(ids).await {
+            Err(e) if e.kind() == ErrorKind::Damaged => {}
+            outcome => return outcome,
+        }
+        let mut found = HashMap::with_capacity(ids.len());
+        for id in ids {
+            if let Some(location) = self.index.find_all(*id).await?.first() {
+                found.insert(*id, *location);
             }
         }
+        Ok(found)
     }
 
     async fn fetch(&self, wanted: &[(Location, ChunkId)], chunks: &mut HashMap<ChunkId, Bytes>) -> Result<()> {
@@ -95,7 +150,7 @@ impl ChunkReader {
         let (start, end) = (u64::from(first.frame_offset), u64::from(last.frame_offset) + u64::from(last.frame_bytes));
         let name = first.pack.file_name();
         let opener = self.opener(first.pack).await?;
-        let piece = self.store.get_range(&name, start..end).await.map_err(|e| missing(&name, e))?;
+        let piece = get_range(self.store.as_ref(), &name, start..end).await?;
         let (keys, wanted) = (self.keys.clone(), wanted.to_vec());
         let opened = tokio::task::spawn_blocking(move || open_all(&keys, &opener, &piece, start, &wanted))
             .await
@@ -109,7 +164,7 @@ impl ChunkReader {
             return Ok(opener.clone());
         }
         let name = pack.file_name();
-        let header = self.store.get_range(&name, 0..HEADER_BYTES as u64).await.map_err(|e| missing(&name, e))?;
+        let header = get_range(self.store.as_ref(), &name, 0..HEADER_BYTES as u64).await?;
         let opener = Arc::new(FrameOpener::new(&self.keys, pack, &header)?);
         self.openers.lock().unwrap_or_else(PoisonError::into_inner).put(pack, opener.clone());
         Ok(opener)
@@ -126,10 +181,28 @@ impl ChunkReader {
     }
 }
 
-fn missing(name: &str, error: crate::store::StoreError) -> Error {
-    match error.kind {
-        StoreErrorKind::NotFound => Error::damaged(name, "the file is missing"),
-        _ => error.into(),
+/// What is said of a chunk that is referred to and that no run names.
+pub(crate) fn not_indexed(id: ChunkId) -> Error {
+    Error::damaged("index", format!("no run names chunk {id}: a run is missing, or its pack"))
+}
+
+/// A range of a file that must be there: a file that is missing or too short is damage, whatever the store calls it.
+pub(crate) async fn get_range(store: &dyn Store, name: &str, range: Range<u64>) -> Result<Bytes> {
+    let end = range.end;
+    let error = match store.get_range(name, range).await {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    let missing = || Error::damaged(name, "the file is missing");
+    if error.kind == StoreErrorKind::NotFound {
+        return Err(missing());
+    }
+    match store.size(name).await {
+        Ok(size) if size < end => {
+            Err(Error::damaged(name, format!("it is cut off: it has {size} bytes and byte {end} is needed")))
+        }
+        Err(e) if e.kind == StoreErrorKind::NotFound => Err(missing()),
+        _ => Err(error.into()),
     }
 }
 
