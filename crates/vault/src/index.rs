@@ -232,15 +232,21 @@ impl Index {
         Ok(entries)
     }
 
-    /// Names of all runs, and the entries of each block in turn: for `verify`.
-    pub async fn for_each_block(&self, mut check: impl FnMut(&str, &[Entry]) -> Result<()>) -> Result<usize> {
+    /// The entries of each block of each run in turn, with the run's name: for `verify`. Returns how many runs there are, and what is damaged
+    /// in them.
+    pub async fn for_each_readable_block(&self, mut look: impl FnMut(&str, &[Entry])) -> Result<(usize, Vec<String>)> {
         let runs = self.runs.read().await.clone();
+        let mut damaged = Vec::new();
         for (number, run) in runs.iter().enumerate() {
             for block in 0..run.fences.len() {
-                check(&run.name, &self.block(number, run, block).await?)?;
+                match self.block(number, run, block).await {
+                    Ok(entries) => look(&run.name, &entries),
+                    Err(e) if e.kind() == ErrorKind::Damaged => damaged.push(e.to_string()),
+                    Err(e) => return Err(e),
+                }
             }
         }
-        Ok(runs.len())
+        Ok((runs.len(), damaged))
     }
 }
 

@@ -126,20 +126,30 @@ impl ChunkReader {
         }
         match ids.iter().find(|id| !found.contains_key(id)) {
             None => Ok(found),
-            Some(missing) => Err(not_indexed(*missing)),
+            Some(missing) => Err(self.why_not_found(*missing).await),
         }
     }
 
-    /// What the index knows of these chunks. A run that cannot be read must not hide what others name.
-    async fn find(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Location>> {
+    /// Why the index does not name a chunk that something refers to: a run that cannot be read may have named it.
+    pub(crate) async fn why_not_found(&self, id: ChunkId) -> Error {
+        match self.index.find_all(id).await {
+            Err(e) => e,
+            Ok(_) => Error::damaged("index", format!("no run names chunk {id}: a run is missing, or its pack")),
+        }
+    }
+
+    /// What the index knows of these chunks. A run that cannot be read does not hide what others name.
+    pub(crate) async fn find(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Location>> {
         match self.index.find_many(ids).await {
             Err(e) if e.kind() == ErrorKind::Damaged => {}
             outcome => return outcome,
         }
         let mut found = HashMap::with_capacity(ids.len());
         for id in ids {
-            if let Some(location) = self.index.find_all(*id).await?.first() {
-                found.insert(*id, *location);
+            match self.index.find_all(*id).await {
+                Ok(locations) => found.extend(locations.first().map(|location| (*id, *location))),
+                Err(e) if e.kind() == ErrorKind::Damaged => {}
+                Err(e) => return Err(e),
             }
         }
         Ok(found)
@@ -179,11 +189,6 @@ impl ChunkReader {
         };
         ContentChunks { reader: self, stack }
     }
-}
-
-/// What is said of a chunk that is referred to and that no run names.
-pub(crate) fn not_indexed(id: ChunkId) -> Error {
-    Error::damaged("index", format!("no run names chunk {id}: a run is missing, or its pack"))
 }
 
 /// A range of a file that must be there: a file that is missing or too short is damage, whatever the store calls it.
@@ -292,7 +297,8 @@ pub fn encode_list(ids: &[ChunkId]) -> Bytes {
     Bytes::from(bytes)
 }
 
-fn decode_list(bytes: &[u8]) -> Option<Vec<ChunkId>> {
+/// The names of a chunk list; `None` if these bytes are none.
+pub(crate) fn decode_list(bytes: &[u8]) -> Option<Vec<ChunkId>> {
     let ids = bytes.strip_prefix(&[LIST_VERSION])?;
     let (ids, rest) = ids.as_chunks::<32>();
     rest.is_empty().then(|| ids.iter().map(|id| ChunkId(*id)).collect())
