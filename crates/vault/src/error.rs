@@ -47,7 +47,9 @@ pub enum Error {
         reason: String,
     },
     /// The key does not fit.
-    #[error("the key does not open vault {vault}: use the key file that was made with it")]
+    #[error(
+        "the key does not open vault {vault}: use the key file that was made with it, or put vault.json and keys/ back from a copy of the store if they were changed"
+    )]
     WrongKey {
         /// The vault's id.
         vault: String,
