@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ const OPEN_PACKS: usize = 512;
 /// Metadata chunks kept in memory, at a few KiB each.
 const CACHED_PAGES: usize = 256;
 
+/// Broken packs that are remembered.
+const BROKEN_PACKS: usize = 64 << 10;
+
 /// Reads chunks of a vault.
 pub struct ChunkReader {
     store: Arc<dyn Store>,
@@ -32,6 +36,8 @@ pub struct ChunkReader {
     index: Arc<Index>,
     openers: Mutex<LruCache<PackId, Arc<FrameOpener>>>,
     pages: Mutex<LruCache<ChunkId, Bytes>>,
+    broken: Mutex<HashSet<PackId>>,
+    is_doubted: AtomicBool,
 }
 
 impl ChunkReader {
@@ -44,7 +50,52 @@ impl ChunkReader {
             index,
             openers: Mutex::new(LruCache::new(cache(OPEN_PACKS))),
             pages: Mutex::new(LruCache::new(cache(CACHED_PAGES))),
+            broken: Mutex::default(),
+            is_doubted: AtomicBool::new(false),
         }
+    }
+
+    /// These packs are damaged or missing. What lies only there is not taken for stored by a backup, which so mends what its source still has.
+    pub fn mark_broken(&self, packs: impl IntoIterator<Item = PackId>) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = BROKEN_PACKS.saturating_sub(broken.len());
+        broken.extend(packs.into_iter().take(room));
+    }
+
+    /// Something is lost, and nobody knows in which pack: a backup then looks for every chunk that it takes over.
+    pub fn doubt(&self) {
+        self.is_doubted.store(true, Ordering::Relaxed);
+    }
+
+    fn is_beyond_doubt(&self) -> bool {
+        let no_pack_is_broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        no_pack_is_broken && !self.is_doubted.load(Ordering::Relaxed) && self.index.damaged_runs().is_empty()
+    }
+
+    /// Nothing is known against this pack: no read of it failed, and no verification said that it is broken.
+    pub fn is_trusted(&self, pack: PackId) -> bool {
+        !self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains(&pack)
+    }
+
+    /// Whether every chunk of a blob lies in a pack that is not known to be broken. Costs nothing while no damage is known.
+    pub async fn is_whole(&self, content: &Content) -> Result<bool> {
+        if self.is_beyond_doubt() {
+            return Ok(true);
+        }
+        match self.is_content_trusted(content).await {
+            Err(e) if e.kind() == ErrorKind::Damaged => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    async fn is_content_trusted(&self, content: &Content) -> Result<bool> {
+        let mut names = self.content(content);
+        while let Some(id) = names.next().await? {
+            if !self.index.find_all(id).await?.iter().any(|at| self.is_trusted(at.pack)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// One chunk of metadata (a page or a list), from a small cache where it is there.
@@ -156,6 +207,14 @@ impl ChunkReader {
     }
 
     async fn fetch(&self, wanted: &[(Location, ChunkId)], chunks: &mut HashMap<ChunkId, Bytes>) -> Result<()> {
+        let outcome = self.fetch_range(wanted, chunks).await;
+        if matches!(&outcome, Err(e) if e.kind() == ErrorKind::Damaged) {
+            self.mark_broken(wanted.first().map(|(location, _)| location.pack));
+        }
+        outcome
+    }
+
+    async fn fetch_range(&self, wanted: &[(Location, ChunkId)], chunks: &mut HashMap<ChunkId, Bytes>) -> Result<()> {
         let (Some((first, _)), Some((last, _))) = (wanted.first(), wanted.last()) else { return Ok(()) };
         let (start, end) = (u64::from(first.frame_offset), u64::from(last.frame_offset) + u64::from(last.frame_bytes));
         let name = first.pack.file_name();

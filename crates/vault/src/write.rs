@@ -14,11 +14,12 @@ use tokio::sync::{Mutex, RwLock, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::chunk::chunk_id;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{Location, PackBuilder, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES};
+use crate::read::ChunkReader;
 use crate::store::{Put, Store, StoreError, StoreErrorKind};
 use crate::vault::Vault;
 
@@ -66,6 +67,7 @@ pub struct ChunkWriter {
     store: Arc<dyn Store>,
     keys: Arc<VaultKeys>,
     index: Arc<Index>,
+    reader: Arc<ChunkReader>,
     content: Mutex<Open>,
     metadata: Mutex<Open>,
     known: std::sync::Mutex<Known>,
@@ -88,6 +90,7 @@ impl ChunkWriter {
             store: vault.store.clone(),
             keys: vault.keys.clone(),
             index: vault.index.clone(),
+            reader: vault.reader.clone(),
             content: Mutex::default(),
             metadata: Mutex::default(),
             known: std::sync::Mutex::default(),
@@ -150,7 +153,7 @@ impl ChunkWriter {
     async fn store(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
         let id = self.name(&chunk).await?;
         let is_looked_up = kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES;
-        if self.is_known(id) || (is_looked_up && self.index.find(id).await?.is_some()) {
+        if self.is_known(id) || (is_looked_up && self.is_stored(id).await?) {
             return Ok(id);
         }
         if !self.lock_known().in_flight.insert(id) {
@@ -219,6 +222,22 @@ impl ChunkWriter {
     fn is_known(&self, id: ChunkId) -> bool {
         let known = self.lock_known();
         known.in_flight.contains(&id) || known.pending.contains_key(&id)
+    }
+
+    /// Whether the store has the chunk in a pack that is not known to be broken. Where the index cannot be read it is stored once more.
+    async fn is_stored(&self, id: ChunkId) -> Result<bool> {
+        match self.index.find(id).await {
+            Ok(None) => return Ok(false),
+            Ok(Some(found)) if self.reader.is_trusted(found.pack) => return Ok(true),
+            Ok(Some(_)) => {}
+            Err(e) if e.kind() == ErrorKind::Damaged => {}
+            Err(e) => return Err(e),
+        }
+        match self.index.find_all(id).await {
+            Ok(places) => Ok(places.iter().any(|at| self.reader.is_trusted(at.pack))),
+            Err(e) if e.kind() == ErrorKind::Damaged => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     async fn name(&self, chunk: &Bytes) -> Result<ChunkId> {

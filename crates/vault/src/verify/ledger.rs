@@ -2,7 +2,7 @@
 //! `ledger/<number>`, and every verification that is to be remembered writes the next one and removes those before it. Losing it loses
 //! nothing but the memory: packs are then read anew, newest points first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use super::packs::PackFacts;
 use crate::error::{Error, Result};
 use crate::item::Timestamp;
 use crate::pack::PackId;
+use crate::read::ChunkReader;
 use crate::seal::{open_record, seal_record};
 use crate::store::Put;
 use crate::vault::Vault;
@@ -37,6 +38,8 @@ pub struct PointProof {
 pub struct Ledger {
     number: u64,
     packs: HashMap<ShortId, (u32, u32)>,
+    broken: BTreeSet<PackId>,
+    has_losses: bool,
     points: BTreeMap<(String, String), PointProof>,
 }
 
@@ -45,6 +48,10 @@ pub struct Ledger {
 struct Stored {
     /// Beginning of the id, then minutes since 1970 of its last reading and of the newest point that needs it; 0 is never.
     packs: Vec<(ShortId, u32, u32)>,
+    /// Packs that are damaged, or missing although the index names them.
+    broken: BTreeSet<PackId>,
+    /// The last verification found that something is lost.
+    has_losses: bool,
     /// Instance, job, and when it was proven.
     points: Vec<(String, String, PointProof)>,
 }
@@ -72,6 +79,8 @@ impl Ledger {
         Ok(Self {
             number,
             packs: stored.packs.into_iter().map(|(id, read, needed)| (id, (read, needed))).collect(),
+            broken: stored.broken,
+            has_losses: stored.has_losses,
             points: stored.points.into_iter().map(|(instance, job, proof)| ((instance, job), proof)).collect(),
         })
     }
@@ -91,14 +100,28 @@ impl Ledger {
         self.packs.get(&short(id)).map(|(read, needed)| (from_minutes(*read), from_minutes(*needed)))
     }
 
+    /// Tells a reader what a backup must not build upon.
+    pub fn warn(&self, reader: &ChunkReader) {
+        reader.mark_broken(self.broken.iter().copied());
+        if self.has_losses {
+            reader.doubt();
+        }
+    }
+
+    pub(super) fn is_broken(&self, id: PackId) -> bool {
+        self.broken.contains(&id)
+    }
+
     /// Takes over what is known of the packs now; packs that have gone are forgotten.
-    pub(super) fn set_packs(&mut self, facts: impl Iterator<Item = (PackId, PackFacts)>) {
+    pub(super) fn set_packs(&mut self, facts: impl Iterator<Item = (PackId, PackFacts)>, broken: BTreeSet<PackId>) {
+        self.broken = broken;
         self.packs = facts.map(|(id, facts)| (short(id), (minutes(facts.read_at), minutes(facts.needed_at)))).collect();
     }
 
     /// Takes over what was proven of all points; points that have gone are forgotten.
-    pub(super) fn set_points(&mut self, points: BTreeMap<(String, String), PointProof>) {
+    pub(super) fn set_points(&mut self, points: BTreeMap<(String, String), PointProof>, has_losses: bool) {
         self.points = points;
+        self.has_losses = has_losses;
     }
 
     /// Writes this as the next ledger, then removes those before it.
@@ -106,8 +129,10 @@ impl Ledger {
         let mut packs: Vec<_> = self.packs.iter().map(|(id, (read, needed))| (*id, *read, *needed)).collect();
         packs.sort_unstable();
         let points = self.points.iter().map(|((instance, job), proof)| (instance.clone(), job.clone(), *proof));
-        let plaintext = postcard::to_extend(&Stored { packs, points: points.collect() }, vec![VERSION])
-            .map_err(|e| Error::Internal(format!("ledger: {e}")))?;
+        let stored =
+            Stored { packs, broken: self.broken.clone(), has_losses: self.has_losses, points: points.collect() };
+        let plaintext =
+            postcard::to_extend(&stored, vec![VERSION]).map_err(|e| Error::Internal(format!("ledger: {e}")))?;
         for _ in 0..TRIES {
             self.number += 1;
             let name = format!("{FOLDER}{:010}", self.number);

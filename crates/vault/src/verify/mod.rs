@@ -74,7 +74,7 @@ pub async fn run_recorded(
         work.report.note(format!("{reason}: what was proven before is forgotten, nothing else is lost"));
     }
     let outcome = work.run().await;
-    work.ledger.set_packs(work.packs.facts());
+    work.ledger.set_packs(work.packs.facts(), work.packs.broken());
     if let Err(error) = work.ledger.save(vault).await {
         work.report.note(format!("what was proven could not be remembered: {error}"));
     }
@@ -117,13 +117,13 @@ impl<'a> Work<'a> {
     }
 
     async fn run(&mut self) -> Result<()> {
-        check_key_slots(self.vault, &mut self.report).await?;
+        check_header_and_slots(self.vault, &mut self.report).await?;
         check_index(self.vault, &self.index, &mut self.packs, &mut self.report).await?;
         let mut points = self.points().await?;
         points.sort_by(|a, b| (b.started_at, &b.instance, &b.job).cmp(&(a.started_at, &a.instance, &a.job)));
         self.read_packs(&points).await?;
         let proofs = self.walk(&points).await?;
-        self.ledger.set_points(proofs);
+        self.ledger.set_points(proofs, self.report.harmed_points > 0);
         check_leftovers(self.vault, &points, &mut self.report).await
     }
 
@@ -216,9 +216,12 @@ impl<'a> Work<'a> {
     }
 }
 
-async fn check_key_slots(vault: &Vault, report: &mut VerifyReport) -> Result<()> {
+async fn check_header_and_slots(vault: &Vault, report: &mut VerifyReport) -> Result<()> {
     for name in &vault.damaged_slots {
         report.damaged(format!("{name}: the key slot does not open, its copy does"));
+    }
+    if let Some(text) = &vault.damaged_header {
+        report.damaged(text.clone());
     }
     let slots = vault.store.list("keys/", None).await?;
     let mut copies: BTreeMap<&str, u32> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! The packs of a vault as a verification sees them: which there are, when each was last read whole, and which turned out to be broken.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Ledger;
 use super::report::{VerifyReport, is_damage};
@@ -45,7 +45,7 @@ impl Packs {
                     continue;
                 };
                 let facts = match ledger.pack(id) {
-                    Some((read_at, needed_at)) => PackFacts { read_at, needed_at, is_broken: false },
+                    Some((read_at, needed_at)) => PackFacts { read_at, needed_at, is_broken: ledger.is_broken(id) },
                     None => PackFacts { needed_at: Some(Timestamp(i64::MAX)), ..PackFacts::default() },
                 };
                 packs.found.insert(id, facts);
@@ -61,6 +61,12 @@ impl Packs {
 
     pub(super) fn facts(&self) -> impl Iterator<Item = (PackId, PackFacts)> + '_ {
         self.found.iter().map(|(id, facts)| (*id, *facts))
+    }
+
+    /// Packs that are damaged, or missing although something names them.
+    pub(super) fn broken(&self) -> BTreeSet<PackId> {
+        let damaged = self.found.iter().filter(|(_, facts)| facts.is_broken).map(|(id, _)| *id);
+        damaged.chain(self.missing.iter().copied()).collect()
     }
 
     /// Forgets which points need which packs: a walk of all points tells anew.
