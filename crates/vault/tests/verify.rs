@@ -55,6 +55,7 @@ async fn exactly_the_blobs_that_cannot_be_restored_are_named() {
             let report = world.verify(Depth::Bytes).await;
             for (job, content) in [("job-1", &before), ("job-2", &account.contents())] {
                 let lost = world.lost_of("inst", job, content).await;
+                assert_eq!(lost, world.lost_by_restores("inst", job, content).await, "{pack} at {place}, {job}");
                 assert_eq!(named(&report, job), lost, "{pack} at {place}, {job}");
             }
             assert!(report.damage[0].contains(&pack), "{:?}", report.damage);
