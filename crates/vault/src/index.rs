@@ -127,10 +127,18 @@ impl Index {
     }
 
     /// Writes a run of these entries and makes it known here. The packs they name must be durable already.
-    pub async fn add_run(&self, mut entries: Vec<Entry>) -> Result<()> {
+    pub async fn add_run(&self, entries: Vec<Entry>) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
+        let (name, size_bytes) = self.put_run(entries).await?;
+        let run = self.open_run(&name, size_bytes).await?;
+        self.runs.write().await.push(Arc::new(run));
+        Ok(())
+    }
+
+    /// Writes a run without making it known here; its name and size.
+    pub(crate) async fn put_run(&self, mut entries: Vec<Entry>) -> Result<(String, u64)> {
         entries.sort_unstable();
         let name = format!("{FOLDER}{}", hex::encode(random_bytes::<16>()?));
         let file = encode_run(&self.keys, &name, &entries)?;
@@ -138,9 +146,7 @@ impl Index {
         if self.store.put_if_absent(&name, file).await? == Put::Exists {
             return Err(Error::Internal(format!("{name} was there already although its name is random")));
         }
-        let run = self.open_run(&name, size_bytes).await?;
-        self.runs.write().await.push(Arc::new(run));
-        Ok(())
+        Ok((name, size_bytes))
     }
 
     /// Where a chunk lies, or `None` if the index does not name it.

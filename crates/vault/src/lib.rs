@@ -6,7 +6,7 @@
 //!
 //! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
-//! `state` (what exists and until when), then `backup`, `restore` and `verify`.
+//! `state` (what exists and until when), then `backup`, `restore`, `verify` and `rebuild`.
 
 pub mod backup;
 pub mod chunk;
@@ -19,6 +19,7 @@ pub mod monitor;
 pub mod pack;
 pub mod point;
 pub mod read;
+pub mod rebuild;
 pub mod restore;
 pub mod seal;
 pub mod sort;
