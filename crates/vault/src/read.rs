@@ -67,7 +67,8 @@ impl ChunkReader {
         self.is_doubted.store(true, Ordering::Relaxed);
     }
 
-    fn is_beyond_doubt(&self) -> bool {
+    /// No damage is known in this vault.
+    pub fn is_beyond_doubt(&self) -> bool {
         let no_pack_is_broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         no_pack_is_broken && !self.is_doubted.load(Ordering::Relaxed) && self.index.damaged_runs().is_empty()
     }

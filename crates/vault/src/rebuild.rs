@@ -94,10 +94,10 @@ impl Work<'_> {
             let files = self.vault.store.list("packs/", after.as_deref()).await?;
             let Some(last) = files.last() else { return Ok(unreadable) };
             after = Some(last.name.clone());
-            let packs = files.iter().filter_map(|file| Some((PackId::from_file_name(&file.name)?, file)));
+            let packs = files.into_iter().filter_map(|file| Some((PackId::from_file_name(&file.name)?, file)));
             let vault = self.vault;
             let mut footers = stream::iter(packs)
-                .map(|(id, file)| async move { (id, footer(vault, id, file).await) })
+                .map(|(id, file)| async move { (id, footer(vault, id, &file).await) })
                 .buffer_unordered(READS);
             while let Some((id, footer)) = footers.next().await {
                 if let Some(reason) = self.monitor.should_stop() {

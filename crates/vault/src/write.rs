@@ -153,7 +153,7 @@ impl ChunkWriter {
     async fn store(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
         let id = self.name(&chunk).await?;
         let is_looked_up = kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES;
-        if self.is_known(id) || (is_looked_up && self.is_stored(id).await?) {
+        if self.is_known(id) || (is_looked_up && self.is_stored(kind, id).await?) {
             return Ok(id);
         }
         if !self.lock_known().in_flight.insert(id) {
@@ -225,7 +225,15 @@ impl ChunkWriter {
     }
 
     /// Whether the store has the chunk in a pack that is not known to be broken. Where the index cannot be read it is stored once more.
-    async fn is_stored(&self, id: ChunkId) -> Result<bool> {
+    async fn is_stored(&self, kind: PackKind, id: ChunkId) -> Result<bool> {
+        if kind == PackKind::Metadata && !self.reader.is_beyond_doubt() {
+            // Where one page is damaged others may be, and a page lost costs all blobs below it: so it is read once more.
+            return match self.reader.chunks(&HashSet::from([id])).await {
+                Ok(_) => Ok(true),
+                Err(e) if e.kind() == ErrorKind::Damaged => Ok(false),
+                Err(e) => Err(e),
+            };
+        }
         match self.index.find(id).await {
             Ok(None) => return Ok(false),
             Ok(Some(found)) if self.reader.is_trusted(found.pack) => return Ok(true),

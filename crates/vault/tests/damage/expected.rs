@@ -4,34 +4,39 @@ use crate::harm::Harm;
 use crate::outcome::{Action, Outcome};
 use crate::sample::Kind;
 
-/// Outcomes of verify, restore, backup, and backup after verify.
-type Row = [Outcome; 4];
+/// Outcomes of verify, restore, restore after a rebuild of the index, backup, and backup after verify.
+type Row = [Outcome; 5];
 
 use Outcome::{Lost, Named, Noted, Part, Refused, Silent, Whole};
 
 /// Two copies: one is enough for everything, and the damaged one is named.
-const COPIED: Row = [Named, Whole, Whole, Whole];
+const COPIED: Row = [Named, Whole, Whole, Whole, Whole];
 /// Without header or key nothing can be opened, whatever else is whole.
-const CLOSED: Row = [Refused, Refused, Refused, Refused];
+const CLOSED: Row = [Refused, Refused, Refused, Refused, Refused];
 /// Nothing reads it, or it is made anew when it is missed.
-const HARMLESS: Row = [Silent, Whole, Whole, Whole];
-const NOTED: Row = [Noted, Whole, Whole, Whole];
+const HARMLESS: Row = [Silent, Whole, Whole, Whole, Whole];
+const NOTED: Row = [Noted, Whole, Whole, Whole, Whole];
 /// Something is wrong that no restore and no backup stumbles over.
-const NAMED: Row = [Named, Whole, Whole, Whole];
+const NAMED: Row = [Named, Whole, Whole, Whole, Whole];
 /// Points lose blobs. A backup that meets the damage, or was told of it, reads anew what the source still has.
-const MENDED: Row = [Lost, Part, Whole, Whole];
+const MENDED: Row = [Lost, Part, Part, Whole, Whole];
 /// Points lose blobs, and a backup that was not told takes the lost ones over from the point before.
-const MENDED_WHEN_TOLD: Row = [Lost, Part, Part, Whole];
+const MENDED_WHEN_TOLD: Row = [Lost, Part, Part, Part, Whole];
 /// What points there are is not sure, so nothing is added; every point can be restored.
-const HALTED: Row = [Named, Whole, Refused, Refused];
+const HALTED: Row = [Named, Whole, Whole, Refused, Refused];
 
 pub fn of(kind: Kind, harm: Harm, action: Action) -> Outcome {
     let row = row(kind, harm);
+    // Whatever the index lost, the packs still tell.
+    if kind == Kind::IndexRun && action == Action::Rebuild {
+        return Whole;
+    }
     match action {
         Action::Verify => row[0],
         Action::Restore => row[1],
-        Action::Backup => row[2],
-        Action::Mend => row[3],
+        Action::Rebuild => row[2],
+        Action::Backup => row[3],
+        Action::Mend => row[4],
     }
 }
 

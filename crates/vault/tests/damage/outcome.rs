@@ -1,4 +1,4 @@
-//! What verify, restore and backup do about a damaged vault, and what must hold whatever they do.
+//! What verify, restore, rebuild and backup do about a damaged vault, and what must hold whatever they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use blobkeep_vault::Unwatched;
 use blobkeep_vault::backup::{self, BackupOptions};
 use blobkeep_vault::item::EntryKey;
+use blobkeep_vault::rebuild::{RebuildOptions, rebuild};
 use blobkeep_vault::verify::{self, Loss, LossScope, VerifyOptions, VerifyReport};
 
 use crate::common::{Contents, World};
@@ -16,13 +17,15 @@ use crate::sample::{Files, Kind, NEWEST, Sample, account};
 pub enum Action {
     Verify,
     Restore,
+    /// A restore after the index was made anew.
+    Rebuild,
     /// A backup that knows nothing of the damage.
     Backup,
     /// A backup after a verification that was remembered.
     Mend,
 }
 
-pub const ACTIONS: [Action; 4] = [Action::Verify, Action::Restore, Action::Backup, Action::Mend];
+pub const ACTIONS: [Action; 5] = [Action::Verify, Action::Restore, Action::Rebuild, Action::Backup, Action::Mend];
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +63,7 @@ pub async fn of(sample: &Sample, files: &Files, kind: Kind) -> Vec<(Action, Outc
             Action::Verify => verified(sample, &world, kind, &lost).await,
             Action::Restore if lost.is_empty() => Outcome::Whole,
             Action::Restore => Outcome::Part,
+            Action::Rebuild => rebuilt(sample, &world, kind, &lost).await,
             Action::Backup => backed_up(sample, &world, kind, &lost).await,
             Action::Mend => {
                 verify(sample, &world).await;
@@ -159,6 +163,21 @@ fn concerns(loss: &Loss, container: &str, name: &str) -> bool {
     }
 }
 
+/// Makes the index anew, which must cost nothing.
+async fn rebuilt(sample: &Sample, world: &World, kind: Kind, before: &LostBlobs) -> Outcome {
+    rebuild(&world.vault().await, RebuildOptions::default(), &Unwatched).await.unwrap();
+    let after = lost_blobs(world, &sample.points, kind).await;
+    assert_no_worse(&after, before, kind);
+    if after.is_empty() { Outcome::Whole } else { Outcome::Part }
+}
+
+fn assert_no_worse(after: &LostBlobs, before: &LostBlobs, kind: Kind) {
+    for (point, lost) in after {
+        let was_lost = before.get(point).is_some_and(|before| lost.is_subset(before));
+        assert!(was_lost, "{kind:?}: blobs of {point:?} are lost that were whole before");
+    }
+}
+
 /// Backs up both instances, and looks at the new points. What could be restored before must be restorable after, whatever came of it.
 async fn backed_up(sample: &Sample, world: &World, kind: Kind, before: &LostBlobs) -> Outcome {
     let mut new = BTreeMap::new();
@@ -175,10 +194,6 @@ async fn backed_up(sample: &Sample, world: &World, kind: Kind, before: &LostBlob
     if !lost_blobs(world, &new, kind).await.is_empty() {
         outcome = Outcome::Part;
     }
-    let after = lost_blobs(world, &sample.points, kind).await;
-    for (point, lost) in &after {
-        let was_lost = before.get(point).is_some_and(|before| lost.is_subset(before));
-        assert!(was_lost, "{kind:?}: the backup cost blobs of {point:?}");
-    }
+    assert_no_worse(&lost_blobs(world, &sample.points, kind).await, before, kind);
     outcome
 }
