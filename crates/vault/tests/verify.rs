@@ -258,3 +258,30 @@ async fn points_of_a_damaged_chain_are_found_by_their_files_and_walked() {
     assert!(report.damage.len() == 1 && report.damage[0].contains("state/inst/0000000001"), "{:?}", report.damage);
     assert!(report.notes[0].contains("inst"), "{:?}", report.notes);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_chain_that_was_taken_away_is_found_by_a_number_seen_before_and_by_nothing_else() {
+    let (world, account) = (World::new().await, MemoryAccount::new());
+    account.put("c", "x", "content");
+    for job in ["job-1", "job-2"] {
+        world.back_up(&account, "inst", job).await.unwrap();
+    }
+    let record = world.files.get("state/inst/0000000002").await.unwrap();
+    world.files.delete("state/inst/0000000002").await.unwrap();
+    let unaware = world.verify(Depth::Bytes).await;
+    assert!(unaware.is_sound() && unaware.notes[0].contains("points/inst/job-2"), "{unaware:?}");
+    let seen = SeenNumbers::from([("inst".to_owned(), 2)]);
+    let report = verify::run(&world.vault().await, Depth::Structure, &seen, &Unwatched).await.unwrap();
+    assert_eq!(report.damage, ["state/inst: the chain ends at 1, and record 2 was seen before"]);
+    // A verification that is remembered sees for the next one.
+    world.files.replace("state/inst/0000000002", record);
+    assert!(share(&world, None).await.is_sound());
+    world.files.delete("state/inst/0000000002").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(share(&world, None).await.damage, report.damage);
+    }
+    for name in world.names("state/inst/") {
+        world.files.delete(&name).await.unwrap();
+    }
+    assert!(share(&world, None).await.damage[0].contains("the chain ends at 0"));
+}

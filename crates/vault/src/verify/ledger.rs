@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::SeenNumbers;
 use super::packs::PackFacts;
 use crate::error::{Error, Result};
 use crate::item::Timestamp;
@@ -40,6 +41,7 @@ pub struct Ledger {
     packs: HashMap<ShortId, (u32, u32)>,
     broken: BTreeSet<PackId>,
     has_losses: bool,
+    numbers: SeenNumbers,
     points: BTreeMap<(String, String), PointProof>,
 }
 
@@ -52,6 +54,8 @@ struct Stored {
     broken: BTreeSet<PackId>,
     /// The last verification found that something is lost.
     has_losses: bool,
+    /// The last record of each chain.
+    numbers: SeenNumbers,
     /// Instance, job, and when it was proven.
     points: Vec<(String, String, PointProof)>,
 }
@@ -81,6 +85,7 @@ impl Ledger {
             packs: stored.packs.into_iter().map(|(id, read, needed)| (id, (read, needed))).collect(),
             broken: stored.broken,
             has_losses: stored.has_losses,
+            numbers: stored.numbers,
             points: stored.points.into_iter().map(|(instance, job, proof)| ((instance, job), proof)).collect(),
         })
     }
@@ -118,6 +123,18 @@ impl Ledger {
         self.packs = facts.map(|(id, facts)| (short(id), (minutes(facts.read_at), minutes(facts.needed_at)))).collect();
     }
 
+    /// Numbers of the last records that were seen of each chain. They only grow: a chain that ends before was cut.
+    pub(super) fn numbers(&self) -> &SeenNumbers {
+        &self.numbers
+    }
+
+    pub(super) fn see_numbers(&mut self, found: &SeenNumbers) {
+        for (chain, number) in found {
+            let seen = self.numbers.entry(chain.clone()).or_default();
+            *seen = (*seen).max(*number);
+        }
+    }
+
     /// Takes over what was proven of all points; points that have gone are forgotten.
     pub(super) fn set_points(&mut self, points: BTreeMap<(String, String), PointProof>, has_losses: bool) {
         self.points = points;
@@ -129,8 +146,13 @@ impl Ledger {
         let mut packs: Vec<_> = self.packs.iter().map(|(id, (read, needed))| (*id, *read, *needed)).collect();
         packs.sort_unstable();
         let points = self.points.iter().map(|((instance, job), proof)| (instance.clone(), job.clone(), *proof));
-        let stored =
-            Stored { packs, broken: self.broken.clone(), has_losses: self.has_losses, points: points.collect() };
+        let stored = Stored {
+            packs,
+            broken: self.broken.clone(),
+            has_losses: self.has_losses,
+            numbers: self.numbers.clone(),
+            points: points.collect(),
+        };
         let plaintext =
             postcard::to_extend(&stored, vec![VERSION]).map_err(|e| Error::Internal(format!("ledger: {e}")))?;
         for _ in 0..TRIES {

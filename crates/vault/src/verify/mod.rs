@@ -165,44 +165,56 @@ impl<'a> Work<'a> {
     /// The points of all instances; chains are checked on the way.
     async fn points(&mut self) -> Result<Vec<PointToWalk>> {
         let mut points = Vec::new();
+        // Chains whose end is known. That of a damaged one is not.
         let mut numbers = SeenNumbers::new();
+        let mut damaged = BTreeSet::new();
         match Chain::vault(self.vault).load_and_check_all().await {
             Ok(state) => drop(numbers.insert("vault".to_owned(), state.number)),
             Err(e) => {
                 self.report.take(e)?;
-                numbers.insert("vault".to_owned(), u64::MAX);
+                damaged.insert("vault".to_owned());
             }
         }
         for instance in Chain::instances(self.vault).await? {
             self.report.instances += 1;
             let (found, number) = self.points_of(&instance).await?;
             points.extend(found);
-            numbers.insert(instance, number);
+            match number {
+                Some(number) => drop(numbers.insert(instance, number)),
+                None => drop(damaged.insert(instance)),
+            }
         }
-        for (chain, seen) in &self.options.seen {
+        self.check_ends(&numbers, &damaged);
+        Ok(points)
+    }
+
+    /// Compares the ends of the chains with what the caller and earlier verifications saw.
+    fn check_ends(&mut self, numbers: &SeenNumbers, damaged: &BTreeSet<String>) {
+        self.ledger.see_numbers(&self.options.seen);
+        for (chain, seen) in self.ledger.numbers().iter().filter(|(chain, _)| !damaged.contains(*chain)) {
             let found = numbers.get(chain).copied().unwrap_or(0);
             if found < *seen {
                 let text = format!("state/{chain}: the chain ends at {found}, and record {seen} was seen before");
                 self.report.damaged(text);
             }
         }
-        Ok(points)
+        self.ledger.see_numbers(numbers);
     }
 
     /// The points of an instance and the number of its last record. Where the chain is damaged the files of the points tell what there is.
-    async fn points_of(&mut self, instance: &str) -> Result<(Vec<PointToWalk>, u64)> {
+    async fn points_of(&mut self, instance: &str) -> Result<(Vec<PointToWalk>, Option<u64>)> {
         let chain = match Chain::instance(self.vault, instance) {
             Ok(chain) => chain,
             Err(e) => {
                 self.report.damaged(format!("state/{instance}: no chain can have this name: {e}"));
-                return Ok((Vec::new(), u64::MAX));
+                return Ok((Vec::new(), None));
             }
         };
         let to_walk = |job: String, started_at| PointToWalk { started_at, instance: instance.to_owned(), job };
         let error = match chain.load_and_check_all().await {
             Ok(state) => {
                 let points = state.points.into_iter().map(|point| to_walk(point.job, point.started_at)).collect();
-                return Ok((points, state.number));
+                return Ok((points, Some(state.number)));
             }
             Err(error) => error,
         };
@@ -212,7 +224,7 @@ impl<'a> Work<'a> {
             "which points {instance} has is not sure, because its state is damaged: the files of {} points were looked at",
             jobs.len()
         ));
-        Ok((jobs.into_iter().map(|job| to_walk(job, Timestamp::default())).collect(), u64::MAX))
+        Ok((jobs.into_iter().map(|job| to_walk(job, Timestamp::default())).collect(), None))
     }
 }
 
