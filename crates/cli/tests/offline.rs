@@ -291,6 +291,78 @@ fn damage_is_found_and_never_restored() {
 }
 
 #[test]
+fn lost_blobs_are_named_and_what_to_do_is_said() {
+    let world = World::with_vault();
+    world.back_up();
+    let packs = files(&world.at("vault/packs"));
+    let (name, _) = packs.iter().max_by_key(|(_, content)| content.len()).unwrap();
+    std::fs::remove_file(world.at("vault/packs").join(name)).unwrap();
+    let output = world.run(&["verify", "--depth", "structure"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("lost: documents/large.bin in point"), "{said}");
+    assert!(stderr(&output).contains("back up into a new vault"), "{}", stderr(&output));
+    let output = world.run(&["verify", "--rehearse", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["failedBlobs"].as_u64().unwrap() > 0 && report["failures"][0].as_str().unwrap().contains(name));
+    // The source still has everything: the next backup is whole, and so is the first point again.
+    let mended = world.back_up();
+    assert!(mended["readBlobs"].as_u64().unwrap() > 0);
+    world.done(&["restore", "--target", &world.text("restored")]);
+    assert_same_files(&files(&world.at("restored")), &world.source());
+}
+
+#[test]
+fn points_show_when_they_were_proven() {
+    let world = World::with_vault();
+    world.back_up();
+    assert_eq!(
+        (&world.points()[0]["structureProven"], &world.points()[0]["bytesProven"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(world.done(&["list"]).contains("never"));
+    world.done(&["verify", "--depth", "structure"]);
+    assert!(world.points()[0]["structureProven"].is_string() && world.points()[0]["bytesProven"].is_null());
+    let report: Value = serde_json::from_str(&world.done(&["verify", "--percent", "50", "--output", "json"])).unwrap();
+    assert_eq!((&report["packs"], &report["packsInAll"]), (&Value::from(1), &Value::from(2)));
+    world.done(&["verify", "--percent", "50"]);
+    assert!(world.points()[0]["bytesProven"].is_string());
+    assert!(world.done(&["verify", "--rehearse"]).contains("came out as they went in"));
+    world.fails(&["verify", "--percent", "0"], 2);
+    world.fails(&["verify", "--rehearse", "--percent", "5"], 2);
+    assert!(world.fails(&["verify", "--depth", "structure", "--percent", "5"], 1).contains("leave one of them out"));
+}
+
+#[test]
+fn an_index_that_is_gone_is_made_anew() {
+    let world = World::with_vault();
+    world.back_up();
+    std::fs::remove_dir_all(world.at("vault/index")).unwrap();
+    assert!(world.fails(&["verify"], 1).contains("rebuild-index"));
+    assert!(world.done(&["rebuild-index"]).contains("wrote 1 index run"));
+    world.done(&["verify"]);
+    world.done(&["restore", "--target", &world.text("restored")]);
+    assert_same_files(&files(&world.at("restored")), &world.source());
+}
+
+#[test]
+fn the_points_of_a_damaged_chain_can_still_be_restored() {
+    let world = World::with_vault();
+    let point = world.back_up();
+    let record = std::fs::read_dir(world.at("vault/state")).unwrap().map(|entry| entry.unwrap().path());
+    let chain = record.into_iter().find(|path| path.file_name().unwrap() != "vault").unwrap();
+    let record = chain.join("0000000001");
+    std::fs::set_permissions(&record, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&record, "damaged").unwrap();
+    let output = world.run(&["list", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let points: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(points[0]["id"], point["id"]);
+    world.done(&["restore", "--target", &world.text("restored")]);
+    assert_same_files(&files(&world.at("restored")), &world.source());
+}
+
+#[test]
 fn a_store_never_overlaps_with_what_it_protects() {
     let world = World::with_vault();
     let above = world.root.path().to_str().unwrap().to_owned();

@@ -6,6 +6,7 @@ mod init;
 mod key;
 mod list;
 mod point;
+mod rebuild;
 mod restore;
 mod verify;
 
@@ -46,6 +47,7 @@ enum Verb {
     List(list::ListArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
+    RebuildIndex(rebuild::RebuildArgs),
 }
 
 /// Which vault, by which key.
@@ -89,5 +91,6 @@ pub(crate) async fn run(args: OfflineArgs) -> anyhow::Result<Outcome> {
         Verb::List(args) => list::run(args).await,
         Verb::Restore(args) => restore::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
+        Verb::RebuildIndex(args) => rebuild::run(args).await,
     }
 }

@@ -173,7 +173,10 @@ fn advice(report: &VerifyReport) -> String {
         " Keep the store as it is, put damaged files back from a copy of the store if there is one, and verify again",
     );
     if report.harmed_points > 0 {
-        text.push_str("; otherwise restore what is whole and back up into a new vault");
+        text.push_str(
+            "; otherwise make a backup, which reads anew what the source still has, restore what is whole of what it has no longer, \
+             and if damage comes again back up into a new vault on another disk",
+        );
     }
     text
 }
