@@ -89,7 +89,8 @@ impl StorePlace {
     pub(crate) fn open(&self, may_make: bool) -> anyhow::Result<Arc<dyn Store>> {
         match self {
             Self::Folder(path) => {
-                if !may_make && !path.join("vault.json").is_file() {
+                let is_vault = ["vault.json", "vault.json.copy"].iter().any(|name| path.join(name).is_file());
+                if !may_make && !is_vault {
                     bail!("there is no vault in {}: make one with `blobkeep offline init`", path.display());
                 }
                 Ok(Arc::new(LocalStore::open(path)?))

@@ -47,7 +47,9 @@ pub enum Error {
         reason: String,
     },
     /// The key does not fit.
-    #[error("the key does not open vault {vault}: use the key file that was made with it")]
+    #[error(
+        "the key does not open vault {vault}: use the key file that was made with it, or put vault.json and keys/ back from a copy of the store if they were changed"
+    )]
     WrongKey {
         /// The vault's id.
         vault: String,
@@ -88,6 +90,15 @@ impl Error {
     /// A damaged file.
     pub fn damaged(file: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Damaged { file: file.into(), reason: reason.into() }
+    }
+
+    /// The same, saying which blob or point needs what is damaged; other errors are left as they are.
+    #[must_use]
+    pub fn needed_by(self, what: &str) -> Self {
+        match self {
+            Self::Damaged { file, reason } => Self::damaged(file, format!("{reason} (needed by {what})")),
+            other => other,
+        }
     }
 
     /// What kind of failure this is.

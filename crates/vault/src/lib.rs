@@ -6,7 +6,7 @@
 //!
 //! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
-//! `state` (what exists and until when), then `backup`, `restore` and `verify`; last `work` (who works on a vault now) and
+//! `state` (what exists and until when), then `backup`, `restore`, `verify` and `rebuild`; last `work` (who works on a vault now) and
 //! `prune` (what may go).
 
 pub mod backup;
@@ -25,6 +25,7 @@ pub mod pack;
 pub mod point;
 pub mod prune;
 pub mod read;
+pub mod rebuild;
 pub mod restore;
 pub mod seal;
 pub mod search;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::item::{ChunkId, ContainerEntry, Content, EntryKey, Item};
 use crate::pack::PackKind;
 use crate::read::ChunkReader;
@@ -78,13 +78,13 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.containers += other.containers;
         self.blobs += other.blobs;
         self.bytes += other.bytes;
     }
 
-    fn count(&mut self, record: &Record) {
+    pub(crate) fn count(&mut self, record: &Record) {
         match record {
             Record::Container(_) => self.containers += 1,
             Record::Blob(item) => {
@@ -321,12 +321,16 @@ impl<'a> ManifestReader<'a> {
     async fn page(&mut self, id: ChunkId) -> Result<Bytes> {
         if !self.fetched.contains_key(&id) {
             let next = self.stack.iter().rev().take(READ_AHEAD_PAGES).map(|child| child.page);
-            self.fetched = self.reader.chunks(&next.chain([id]).collect::<HashSet<_>>()).await?;
+            self.fetched = match self.reader.chunks(&next.chain([id]).collect::<HashSet<_>>()).await {
+                // A damaged page is met when it is its turn, not before.
+                Err(e) if e.kind() == ErrorKind::Damaged => self.reader.chunks(&HashSet::from([id])).await?,
+                fetched => fetched?,
+            };
         }
         self.fetched.remove(&id).ok_or_else(|| Error::Internal(format!("page {id} was fetched and is not there")))
     }
 
-    /// The next record, or `None` at the end.
+    /// The next record, or `None` at the end. After an error of kind `Damaged` the reader goes on behind the damaged page if it is asked again.
     pub async fn next(&mut self) -> Result<Option<Record>> {
         if let Some(record) = self.ahead.take() {
             return Ok(Some(record));

@@ -106,6 +106,19 @@ impl Point {
         MarkRoot { page: self.root.page, leaves: self.skipped_pages.clone() }
     }
 
+    /// Jobs of an instance whose point files are in the store, whatever its chain says of them.
+    pub async fn files(vault: &Vault, instance: &str) -> Result<Vec<String>> {
+        let folder = Self::file_name(instance, "");
+        let mut jobs = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let files = vault.store.list(&folder, after.as_deref()).await?;
+            let Some(last) = files.last() else { return Ok(jobs) };
+            after = Some(last.name.clone());
+            jobs.extend(files.iter().map(|file| file.name[folder.len()..].to_owned()));
+        }
+    }
+
     /// The blobs that are missing, at most `at_most` of them.
     pub async fn skipped(&self, vault: &Vault, at_most: usize) -> Result<Vec<Skipped>> {
         let mut skipped = Vec::new();

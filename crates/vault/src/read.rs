@@ -1,15 +1,16 @@
 //! Reading chunks: located through the index, fetched in coalesced ranges, opened, and checked against their names. No
-//! byte leaves this file that was not checked.
+//! byte leaves this file that was not checked. Where a copy of a chunk is damaged or missing, the others that the index names are tried.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use lru::LruCache;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::item::{ChunkId, Content};
 use crate::key::VaultKeys;
@@ -25,6 +26,9 @@ const OPEN_PACKS: usize = 512;
 /// Metadata chunks kept in memory, at a few KiB each.
 const CACHED_PAGES: usize = 256;
 
+/// Broken packs that are remembered.
+const BROKEN_PACKS: usize = 64 << 10;
+
 /// Reads chunks of a vault.
 pub struct ChunkReader {
     store: Arc<dyn Store>,
@@ -33,6 +37,8 @@ pub struct ChunkReader {
     fetched_bytes: AtomicU64,
     openers: Mutex<LruCache<PackId, Arc<FrameOpener>>>,
     pages: Mutex<LruCache<ChunkId, Bytes>>,
+    broken: Mutex<HashSet<PackId>>,
+    is_doubted: AtomicBool,
 }
 
 impl ChunkReader {
@@ -46,7 +52,53 @@ impl ChunkReader {
             fetched_bytes: AtomicU64::new(0),
             openers: Mutex::new(LruCache::new(cache(OPEN_PACKS))),
             pages: Mutex::new(LruCache::new(cache(CACHED_PAGES))),
+            broken: Mutex::default(),
+            is_doubted: AtomicBool::new(false),
         }
+    }
+
+    /// These packs are damaged or missing. What lies only there is not taken for stored by a backup, which so mends what its source still has.
+    pub fn mark_broken(&self, packs: impl IntoIterator<Item = PackId>) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = BROKEN_PACKS.saturating_sub(broken.len());
+        broken.extend(packs.into_iter().take(room));
+    }
+
+    /// Something is lost, and nobody knows in which pack: a backup then looks for every chunk that it takes over.
+    pub fn doubt(&self) {
+        self.is_doubted.store(true, Ordering::Relaxed);
+    }
+
+    /// No damage is known in this vault.
+    pub fn is_beyond_doubt(&self) -> bool {
+        let no_pack_is_broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        no_pack_is_broken && !self.is_doubted.load(Ordering::Relaxed) && self.index.damaged_runs().is_empty()
+    }
+
+    /// Nothing is known against this pack: no read of it failed, and no verification said that it is broken.
+    pub fn is_trusted(&self, pack: PackId) -> bool {
+        !self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains(&pack)
+    }
+
+    /// Whether every chunk of a blob lies in a pack that is not known to be broken. Costs nothing while no damage is known.
+    pub async fn is_whole(&self, content: &Content) -> Result<bool> {
+        if self.is_beyond_doubt() {
+            return Ok(true);
+        }
+        match self.is_content_trusted(content).await {
+            Err(e) if e.kind() == ErrorKind::Damaged => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    async fn is_content_trusted(&self, content: &Content) -> Result<bool> {
+        let mut names = self.content(content);
+        while let Some(id) = names.next().await? {
+            if !self.index.find_all(id).await?.iter().any(|at| self.is_trusted(at.pack)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// One chunk of metadata (a page or a list), from a small cache where it is there.
@@ -83,36 +135,108 @@ impl ChunkReader {
     pub async fn chunks_at(&self, mut wanted: Vec<(Location, ChunkId)>) -> Result<HashMap<ChunkId, Bytes>> {
         wanted.sort_unstable();
         let mut chunks = HashMap::with_capacity(wanted.len());
+        let mut has_refreshed = false;
         let mut rest = wanted.as_slice();
         while !rest.is_empty() {
             let (together, after) = rest.split_at(coalesced(rest));
-            self.fetch(together, &mut chunks).await?;
+            match self.fetch(together, &mut chunks).await {
+                Err(e) if e.kind() == ErrorKind::Damaged => {
+                    for (location, id) in together {
+                        self.fetch_any(*id, *location, &mut has_refreshed, &mut chunks).await?;
+                    }
+                }
+                outcome => outcome?,
+            }
             rest = after;
         }
         Ok(chunks)
     }
 
-    /// Where these chunks lie. A chunk that the index does not know is damage: something refers to it.
-    pub async fn locate(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Location>> {
-        let mut found = self.index.find_many(ids).await?;
-        if found.len() < ids.len() {
-            self.index.refresh().await?;
-            found = self.index.find_many(ids).await?;
-        }
-        match ids.iter().find(|id| !found.contains_key(id)) {
-            None => Ok(found),
-            Some(missing) => {
-                Err(Error::damaged("index", format!("no run names chunk {missing}: a run is missing, or its pack")))
+    /// One chunk by itself: from where it was expected, or else from any other place that a run names. The index is looked at anew once:
+    /// the chunk may have moved since it was read.
+    async fn fetch_any(
+        &self,
+        id: ChunkId,
+        expected: Location,
+        has_refreshed: &mut bool,
+        chunks: &mut HashMap<ChunkId, Bytes>,
+    ) -> Result<()> {
+        let first = match self.fetch(&[(expected, id)], chunks).await {
+            Err(e) if e.kind() == ErrorKind::Damaged => e,
+            outcome => return outcome,
+        };
+        let mut tried = vec![expected];
+        loop {
+            for location in self.index.find_all(id).await? {
+                if tried.contains(&location) {
+                    continue;
+                }
+                tried.push(location);
+                match self.fetch(&[(location, id)], chunks).await {
+                    Err(e) if e.kind() == ErrorKind::Damaged => {}
+                    outcome => return outcome,
+                }
             }
+            if *has_refreshed {
+                return Err(first);
+            }
+            self.index.refresh().await?;
+            *has_refreshed = true;
         }
     }
 
+    /// Where these chunks lie. A chunk that the index does not know is damage: something refers to it.
+    pub async fn locate(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Location>> {
+        let mut found = self.find(ids).await?;
+        if found.len() < ids.len() {
+            self.index.refresh().await?;
+            found = self.find(ids).await?;
+        }
+        match ids.iter().find(|id| !found.contains_key(id)) {
+            None => Ok(found),
+            Some(missing) => Err(self.why_not_found(*missing).await),
+        }
+    }
+
+    /// Why the index does not name a chunk that something refers to: a run that cannot be read may have named it.
+    pub(crate) async fn why_not_found(&self, id: ChunkId) -> Error {
+        match self.index.find_all(id).await {
+            Err(e) => e,
+            Ok(_) => Error::damaged("index", format!("no run names chunk {id}: a run is missing, or its pack")),
+        }
+    }
+
+    /// What the index knows of these chunks. A run that cannot be read does not hide what others name.
+    pub(crate) async fn find(&self, ids: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Location>> {
+        match self.index.find_many(ids).await {
+            Err(e) if e.kind() == ErrorKind::Damaged => {}
+            outcome => return outcome,
+        }
+        let mut found = HashMap::with_capacity(ids.len());
+        for id in ids {
+            match self.index.find_all(*id).await {
+                Ok(locations) => found.extend(locations.first().map(|location| (*id, *location))),
+                Err(e) if e.kind() == ErrorKind::Damaged => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
+
     async fn fetch(&self, wanted: &[(Location, ChunkId)], chunks: &mut HashMap<ChunkId, Bytes>) -> Result<()> {
+        let outcome = self.fetch_range(wanted, chunks).await;
+        if matches!(&outcome, Err(e) if e.kind() == ErrorKind::Damaged) {
+            self.mark_broken(wanted.first().map(|(location, _)| location.pack));
+        }
+        outcome
+    }
+
+    async fn fetch_range(&self, wanted: &[(Location, ChunkId)], chunks: &mut HashMap<ChunkId, Bytes>) -> Result<()> {
         let (Some((first, _)), Some((last, _))) = (wanted.first(), wanted.last()) else { return Ok(()) };
         let (start, end) = (u64::from(first.frame_offset), u64::from(last.frame_offset) + u64::from(last.frame_bytes));
         let name = first.pack.file_name();
         let opener = self.opener(first.pack).await?;
-        let piece = self.store.get_range(&name, start..end).await.map_err(|e| missing(&name, e))?;
+        let piece = get_range(self.store.as_ref(), &name, start..end).await?;
         self.fetched_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         let (keys, wanted) = (self.keys.clone(), wanted.to_vec());
         let opened = tokio::task::spawn_blocking(move || open_all(&keys, &opener, &piece, start, &wanted))
@@ -127,7 +251,7 @@ impl ChunkReader {
             return Ok(opener.clone());
         }
         let name = pack.file_name();
-        let header = self.store.get_range(&name, 0..HEADER_BYTES as u64).await.map_err(|e| missing(&name, e))?;
+        let header = get_range(self.store.as_ref(), &name, 0..HEADER_BYTES as u64).await?;
         let opener = Arc::new(FrameOpener::new(&self.keys, pack, &header)?);
         self.openers.lock().unwrap_or_else(PoisonError::into_inner).put(pack, opener.clone());
         Ok(opener)
@@ -144,10 +268,23 @@ impl ChunkReader {
     }
 }
 
-fn missing(name: &str, error: crate::store::StoreError) -> Error {
-    match error.kind {
-        StoreErrorKind::NotFound => Error::damaged(name, "the file is missing"),
-        _ => error.into(),
+/// A range of a file that must be there: a file that is missing or too short is damage, whatever the store calls it.
+pub(crate) async fn get_range(store: &dyn Store, name: &str, range: Range<u64>) -> Result<Bytes> {
+    let end = range.end;
+    let error = match store.get_range(name, range).await {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    let missing = || Error::damaged(name, "the file is missing");
+    if error.kind == StoreErrorKind::NotFound {
+        return Err(missing());
+    }
+    match store.size(name).await {
+        Ok(size) if size < end => {
+            Err(Error::damaged(name, format!("it is cut off: it has {size} bytes and byte {end} is needed")))
+        }
+        Err(e) if e.kind == StoreErrorKind::NotFound => Err(missing()),
+        _ => Err(error.into()),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::store::{Put, Store, StoreErrorKind};
 /// The format that this version writes. It is a draft: a later version may not read it.
 pub const FORMAT: &str = "1-draft";
 const HEADER: &str = "vault.json";
+/// The header once more: one damaged file must not cost the vault.
+pub(crate) const HEADER_COPY: &str = "vault.json.copy";
 
 /// `vault.json`: readable by eye, never rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub struct Vault {
     pub reader: Arc<ChunkReader>,
     /// Key slots that did not open although their copy did.
     pub damaged_slots: Vec<String>,
+    /// What is wrong with the header or its copy, of which one is whole.
+    pub damaged_header: Option<String>,
 }
 
 impl Vault {
@@ -74,9 +78,11 @@ impl Vault {
             store.put_if_absent(&copy, Bytes::from(keys.wrap(master, &text)?)).await?;
         }
         // The header comes last: without it there is no vault, with it the vault is whole.
-        if store.put_if_absent(HEADER, Bytes::from(text)).await? == Put::Exists {
+        let text = Bytes::from(text);
+        if store.put_if_absent(HEADER, text.clone()).await? == Put::Exists {
             return Err(Error::Conflict(format!("another vault was made in {} just now", store.describe())));
         }
+        store.put_if_absent(HEADER_COPY, text).await?;
         let vault = Self::open(store, master).await?;
         Chain::vault(&vault).append(VaultChange::VaultMade, now).await?;
         Ok(vault)
@@ -84,22 +90,38 @@ impl Vault {
 
     /// Opens a vault with its owner's key.
     pub async fn open(store: Arc<dyn Store>, master: &MasterKey) -> Result<Self> {
-        let text = match store.get(HEADER).await {
-            Ok(text) => text,
-            Err(e) if e.kind == StoreErrorKind::NotFound => {
-                return Err(Error::NotFound(format!(
-                    "there is no vault in {}: make one with `init`",
-                    store.describe()
-                )));
-            }
-            Err(e) => return Err(e.into()),
+        let text = get_header(&store, HEADER).await?;
+        let copy = get_header(&store, HEADER_COPY).await?;
+        if text.is_none() && copy.is_none() {
+            let place = store.describe();
+            return Err(Error::NotFound(format!("there is no vault in {place}: make one with `init`")));
+        }
+        let (good, bad) = (HEADER, HEADER_COPY);
+        let first = match &text {
+            Some(text) => Self::open_by(&store, master, text).await,
+            None => Err(Error::damaged(HEADER, "the file is missing")),
         };
-        let header: Header = serde_json::from_slice(&text).map_err(|e| Error::damaged(HEADER, e.to_string()))?;
+        let (mut vault, good, bad) = match (first, &copy) {
+            (Ok(vault), _) => (vault, good, bad),
+            // Only another text is worth another try.
+            (Err(_), Some(copy)) if text.as_ref() != Some(copy) => {
+                (Self::open_by(&store, master, copy).await?, bad, good)
+            }
+            (Err(e), _) => return Err(e),
+        };
+        if text != copy {
+            vault.damaged_header = Some(format!("{bad} is damaged or missing: put a copy of {good} in its place"));
+        }
+        Ok(vault)
+    }
+
+    async fn open_by(store: &Arc<dyn Store>, master: &MasterKey, text: &[u8]) -> Result<Self> {
+        let header: Header = serde_json::from_slice(text).map_err(|e| Error::damaged(HEADER, e.to_string()))?;
         if header.format != FORMAT {
             let format = &header.format;
             return Err(Error::Invalid(format!("the vault has format {format:?}; this version reads {FORMAT:?}")));
         }
-        let (keys, damaged_slots) = Self::open_slots(&store, master, &text, &header).await?;
+        let (keys, damaged_slots) = Self::open_slots(store, master, text, &header).await?;
         let keys = Arc::new(keys);
         if to_text(keys.data_public) != header.data_key {
             return Err(Error::damaged(HEADER, "its data key is not the vault's"));
@@ -108,11 +130,12 @@ impl Vault {
         Ok(Self {
             reader: Arc::new(ChunkReader::new(store.clone(), keys.clone(), index.clone())),
             cutter: Arc::new(Cutter::new(header.chunk_sizes.check()?, keys.cut_seed)),
-            store,
+            store: store.clone(),
             header,
             keys,
             index,
             damaged_slots,
+            damaged_header: None,
         })
     }
 
@@ -145,6 +168,14 @@ impl Vault {
         let slot_of = |name: &str| name.trim_end_matches(".copy").to_owned();
         bad.retain(|bad| good.iter().any(|good| slot_of(good) == slot_of(bad)));
         Ok((keys, bad))
+    }
+}
+
+async fn get_header(store: &Arc<dyn Store>, name: &str) -> Result<Option<Bytes>> {
+    match store.get(name).await {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

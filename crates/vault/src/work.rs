@@ -121,8 +121,7 @@ pub struct Registration<'a> {
     number: u64,
     condemned: Arc<HashSet<PackId>>,
     unsafe_before: u64,
-    /// `None` if the store takes no files: then no prune can be at work either.
-    heart: Option<Heart>,
+    heart: Heart,
 }
 
 impl<'a> Registration<'a> {
@@ -131,15 +130,7 @@ impl<'a> Registration<'a> {
         let worker = Worker { kind, instance: instance.to_owned(), job: job.to_owned() };
         let number = Chain::vault(vault).load().await?.number;
         let writer = WriterId(random_bytes()?);
-        let heart = match Heart::begin(vault, worker, number, writer).await {
-            Ok(heart) => Some(heart),
-            // What is only read can be read from a medium that is full or read-only.
-            Err(Error::Store(e)) if matches!(kind, WorkKind::Restore | WorkKind::Verify) => {
-                tracing::warn!(error = %e, "this cannot be registered in the store: a prune at the same time would not wait for it");
-                None
-            }
-            Err(e) => return Err(e),
-        };
+        let heart = Heart::begin(vault, worker, number, writer).await?;
         let mut registration = Self { vault, writer, number, condemned: Arc::default(), unsafe_before: 0, heart };
         // Read again: what was condemned since the number was read is known, too, from here on.
         match registration.learn().await {
@@ -189,9 +180,7 @@ impl<'a> Registration<'a> {
 
     /// Takes the registration back. A store that fails now costs a later prune some patience, and nothing else.
     pub async fn end(self) {
-        if let Some(heart) = self.heart {
-            heart.stop().await;
-        }
+        self.heart.stop().await;
     }
 }
 
@@ -248,6 +237,29 @@ async fn put_beat(store: &Arc<dyn Store>, keys: &VaultKeys, worker: &Worker, nam
         Put::Stored => Ok(name.to_owned()),
         Put::Exists => Err(Error::Internal(format!("{name} was there already although its name is random"))),
     }
+}
+
+/// Registers a reader and does its work. What is only read can also be read where nobody can register: from a medium that is full or
+/// read-only, and beside a damaged chain.
+pub async fn reading<T>(
+    vault: &Vault,
+    kind: WorkKind,
+    instance: &str,
+    job: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let registration = match Registration::begin(vault, kind, instance, job).await {
+        Ok(registration) => Some(registration),
+        Err(e) => {
+            tracing::warn!(error = %e, "this cannot be registered in the store: a prune at the same time would not wait for it");
+            None
+        }
+    };
+    let outcome = work.await;
+    if let Some(registration) = registration {
+        registration.end().await;
+    }
+    outcome
 }
 
 /// Takes a worker for dead: it can add no point any more, and nobody waits for it.

@@ -14,13 +14,14 @@ use tokio::sync::{Mutex, RwLock, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::chunk::chunk_id;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Index, RUN_ENTRIES_AT_MOST};
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{
     Location, PackBuilder, PackId, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES, WriterId,
 };
+use crate::read::ChunkReader;
 use crate::seal::random_bytes;
 use crate::store::{Put, Store, StoreError, StoreErrorKind};
 use crate::vault::Vault;
@@ -77,6 +78,7 @@ pub struct ChunkWriter {
     absent: Arc<HashSet<PackId>>,
     /// Index runs written so far, to be merged when they become many.
     runs: Mutex<HashSet<String>>,
+    reader: Arc<ChunkReader>,
     content: Mutex<Open>,
     metadata: Mutex<Open>,
     known: std::sync::Mutex<Known>,
@@ -107,6 +109,7 @@ impl ChunkWriter {
             writer,
             absent,
             runs: Mutex::default(),
+            reader: vault.reader.clone(),
             content: Mutex::default(),
             metadata: Mutex::default(),
             known: std::sync::Mutex::default(),
@@ -169,7 +172,7 @@ impl ChunkWriter {
     async fn store(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
         let id = self.name(&chunk).await?;
         let is_looked_up = kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES;
-        if self.is_known(id) || (is_looked_up && self.index.find_except(id, &self.absent).await?.is_some()) {
+        if self.is_known(id) || (is_looked_up && self.is_stored(kind, id).await?) {
             return Ok(id);
         }
         if !self.lock_known().in_flight.insert(id) {
@@ -248,6 +251,32 @@ impl ChunkWriter {
     fn is_known(&self, id: ChunkId) -> bool {
         let known = self.lock_known();
         known.in_flight.contains(&id) || known.pending.contains_key(&id)
+    }
+
+    /// Whether the store has the chunk in a pack that is neither condemned nor known to be broken. Where the index cannot be read it is stored once more.
+    async fn is_stored(&self, kind: PackKind, id: ChunkId) -> Result<bool> {
+        if kind == PackKind::Metadata && !self.reader.is_beyond_doubt() {
+            // Where one page is damaged others may be, and a page lost costs all blobs below it: so it is read once more.
+            return match self.reader.chunks(&HashSet::from([id])).await {
+                Ok(_) => Ok(self.absent.is_empty()),
+                Err(e) if e.kind() == ErrorKind::Damaged => Ok(false),
+                Err(e) => Err(e),
+            };
+        }
+        match self.index.find_except(id, &self.absent).await {
+            Ok(None) => return Ok(false),
+            Ok(Some(found)) if self.reader.is_trusted(found.pack) => return Ok(true),
+            Ok(Some(_)) => {}
+            Err(e) if e.kind() == ErrorKind::Damaged => {}
+            Err(e) => return Err(e),
+        }
+        match self.index.find_all(id).await {
+            Ok(places) => {
+                Ok(places.iter().any(|at| self.reader.is_trusted(at.pack) && !self.absent.contains(&at.pack)))
+            }
+            Err(e) if e.kind() == ErrorKind::Damaged => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     async fn name(&self, chunk: &Bytes) -> Result<ChunkId> {

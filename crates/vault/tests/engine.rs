@@ -9,20 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blobkeep_testkit::account::{Call, MemoryAccount};
-use blobkeep_testkit::clock::ManualClock;
-use blobkeep_testkit::fault::FaultStore;
-use blobkeep_vault::backup::{self, BackupOptions, BackupReport, BackupSelection};
+use blobkeep_vault::backup::{BackupOptions, BackupSelection};
 use blobkeep_vault::chunk::ChunkSizes;
 use blobkeep_vault::restore::{
     self, ContainerSelection, InPlaceOptions, NameRange, NoJournal, RestoreOptions, RestoreState, Selection,
 };
 use blobkeep_vault::state::{Chain, expire};
-use blobkeep_vault::store::memory::MemoryStore;
 use blobkeep_vault::verify::{self, Depth, SeenNumbers};
 use blobkeep_vault::{
     BlobEntry, BlobKind, ContentHeaders, Error, ErrorKind, MasterKey, OnConflict, Store, Timestamp, Unwatched, Vault,
 };
-use bytes::Bytes;
 use world::{World, noise, sample};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ fn records(all: impl IntoIterator<Item = Record>) -> Records {
 }
 
 async fn write(vault: &Vault, records: &Records) -> Root {
-    let writer = Arc::new(ChunkWriter::new(vault));
+    let writer = Arc::new(ChunkWriter::new(vault).unwrap());
     let mut manifest = ManifestWriter::new(&vault.keys.id_key);
     for record in records.values() {
         manifest.push(record.clone(), &writer).await.unwrap();

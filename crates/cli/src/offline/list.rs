@@ -1,6 +1,7 @@
 //! `offline list`: the recovery points of a vault, newest first. Reads no content and changes nothing.
 
 use blobkeep_vault::point::Point;
+use blobkeep_vault::verify::{Ledger, PointProof};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -31,7 +32,9 @@ pub(super) async fn run(args: ListArgs) -> anyhow::Result<Outcome> {
             Err(error) => return Err(error.into()),
         }
     }
-    print(&args, &points)?;
+    // A ledger that cannot be read costs nothing but this column.
+    let (ledger, _) = Ledger::load(&vault).await?;
+    print(&args, &points, &ledger)?;
     for error in &damage {
         output::error(&format!("{error}: `blobkeep offline verify` tells more"));
     }
@@ -42,12 +45,23 @@ fn is_damage(error: &blobkeep_vault::Error) -> bool {
     matches!(error.kind(), blobkeep_vault::ErrorKind::Damaged | blobkeep_vault::ErrorKind::NotFound)
 }
 
-fn print(args: &ListArgs, points: &[(FoundPoint, Point)]) -> anyhow::Result<()> {
+fn print(args: &ListArgs, points: &[(FoundPoint, Point)], ledger: &Ledger) -> anyhow::Result<()> {
     if args.output.output == Format::Json {
-        return output::json(&points.iter().map(as_json).collect::<Vec<_>>());
+        return output::json(&points.iter().map(|point| as_json(point, ledger)).collect::<Vec<_>>());
     }
-    let headers =
-        ["ID", "CREATED", "COMPLETED", "EXPIRES", "SOURCE", "CONTAINERS", "BLOBS", "BYTES", "NEW STORED", "SKIPPED"];
+    let headers = [
+        "ID",
+        "CREATED",
+        "COMPLETED",
+        "EXPIRES",
+        "SOURCE",
+        "CONTAINERS",
+        "BLOBS",
+        "BYTES",
+        "NEW STORED",
+        "SKIPPED",
+        "PROVEN",
+    ];
     let rows = points.iter().map(|(found, point)| {
         let totals = &point.root.totals;
         vec![
@@ -61,12 +75,23 @@ fn print(args: &ListArgs, points: &[(FoundPoint, Point)]) -> anyhow::Result<()> 
             output::bytes(totals.bytes),
             output::bytes(point.counts.stored_bytes),
             output::count(point.counts.skipped_blobs),
+            proven(ledger.point(&point.instance, &point.job)),
         ]
     });
     output::table(&headers, rows.collect(), "the vault has no recovery point")
 }
 
-fn as_json((found, point): &(FoundPoint, Point)) -> Value {
+/// When every byte that the point needs was last read; otherwise when its structure was last walked.
+fn proven(proof: PointProof) -> String {
+    match (proof.bytes_at, proof.structure_at) {
+        (Some(at), _) => output::short_time(at),
+        (None, Some(at)) => format!("{} (structure)", output::short_time(at)),
+        (None, None) => "never".to_owned(),
+    }
+}
+
+fn as_json((found, point): &(FoundPoint, Point), ledger: &Ledger) -> Value {
+    let proof = ledger.point(&point.instance, &point.job);
     let totals = &point.root.totals;
     json!({
         "id": point.job,
@@ -80,5 +105,7 @@ fn as_json((found, point): &(FoundPoint, Point)) -> Value {
         "bytes": totals.bytes,
         "newStoredBytes": point.counts.stored_bytes,
         "skipped": point.counts.skipped_blobs,
+        "structureProven": proof.structure_at.map(output::time),
+        "bytesProven": proof.bytes_at.map(output::time),
     })
 }

@@ -8,6 +8,7 @@ mod init;
 mod key;
 mod list;
 mod point;
+mod rebuild;
 mod restore;
 mod search;
 mod verify;
@@ -53,6 +54,7 @@ enum Verb {
     Search(search::SearchArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
+    RebuildIndex(rebuild::RebuildArgs),
 }
 
 /// Which vault, by which key.
@@ -98,5 +100,6 @@ pub(crate) async fn run(args: OfflineArgs) -> anyhow::Result<Outcome> {
         Verb::Search(args) => search::run(args).await,
         Verb::Restore(args) => restore::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
+        Verb::RebuildIndex(args) => rebuild::run(args).await,
     }
 }

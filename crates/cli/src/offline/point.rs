@@ -25,7 +25,10 @@ pub(super) async fn all(vault: &Vault) -> anyhow::Result<(Vec<FoundPoint>, Vec<E
             Ok(state) => {
                 points.extend(state.points.into_iter().map(|live| FoundPoint { instance: instance.clone(), live }))
             }
-            Err(error) if error.kind() == blobkeep_vault::ErrorKind::Damaged => damage.push(error),
+            Err(error) if error.kind() == blobkeep_vault::ErrorKind::Damaged => {
+                damage.push(error);
+                points.extend(by_files(vault, &instance).await?);
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -36,6 +39,23 @@ pub(super) async fn all(vault: &Vault) -> anyhow::Result<(Vec<FoundPoint>, Vec<E
     Ok((points, damage))
 }
 
+/// The points of an instance whose chain is damaged, as their files tell them: better than nothing. When they expire is not known.
+async fn by_files(vault: &Vault, instance: &str) -> anyhow::Result<Vec<FoundPoint>> {
+    let mut points = Vec::new();
+    for job in Point::files(vault, instance).await? {
+        match Point::get(vault, instance, &job).await {
+            Ok(point) => {
+                let (started_at, completed_at) = (point.started_at, point.completed_at);
+                let live = LivePoint { job, started_at, completed_at, expires_at: None };
+                points.push(FoundPoint { instance: instance.to_owned(), live });
+            }
+            Err(error) if error.kind() == blobkeep_vault::ErrorKind::Damaged => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(points)
+}
+
 /// The point that `wanted` means: `latest`, or an id, or a unique beginning of one.
 ///
 /// # Errors
@@ -43,7 +63,9 @@ pub(super) async fn all(vault: &Vault) -> anyhow::Result<(Vec<FoundPoint>, Vec<E
 pub(super) async fn choose(vault: &Vault, wanted: &str) -> anyhow::Result<Point> {
     let (points, damage) = all(vault).await?;
     for error in &damage {
-        output::note(&format!("warning: the points of one instance cannot be seen: {error}"));
+        output::note(&format!(
+            "warning: the state of one instance is damaged, its points are told by their files: {error}"
+        ));
     }
     let place = vault.store.describe();
     if points.is_empty() {

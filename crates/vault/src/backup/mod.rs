@@ -27,6 +27,7 @@ use crate::sort::EntrySorter;
 use crate::source::Source;
 use crate::state::Chain;
 use crate::vault::{FORMAT, Vault};
+use crate::verify::Ledger;
 use crate::work::{Registration, WorkKind, fence_predecessors};
 use crate::write::ChunkWriter;
 use commit::{Commit, finished};
@@ -132,6 +133,8 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
         }
         Err(e) => return Err(e),
     };
+    // What a verification found broken is not built upon.
+    Ledger::load(vault).await?.0.warn(&vault.reader);
     let state = commit.chain.load().await?;
     let mut previous = None;
     let mut warnings = Vec::new();
@@ -396,6 +399,10 @@ impl<'a> Run<'a> {
         while number < bases.len() {
             match bases[number].reader.advance_to(entry.key()).await {
                 Ok(Some(Record::Blob(item))) if item.entry.has_same_content_as(entry) => {
+                    if !self.vault.reader.is_whole(&item.content).await? {
+                        // The vault lost a part of it, and the source still has it.
+                        return Ok(None);
+                    }
                     return Ok(Some((item.content, !bases[number].is_own_progress)));
                 }
                 Ok(_) => number += 1,

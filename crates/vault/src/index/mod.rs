@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use tokio::sync::RwLock;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{Location, PackId};
@@ -130,10 +130,18 @@ impl Index {
 
     /// Writes a run of these entries, at most [`RUN_ENTRIES_AT_MOST`], makes it known here and returns its name. The packs they
     /// name must be durable already.
-    pub async fn add_run(&self, mut entries: Vec<Entry>) -> Result<Option<String>> {
+    pub async fn add_run(&self, entries: Vec<Entry>) -> Result<Option<String>> {
         if entries.is_empty() {
             return Ok(None);
         }
+        let (name, size_bytes) = self.put_run(entries).await?;
+        let run = self.open_run(&name, size_bytes).await?;
+        self.runs.write().await.push(run);
+        Ok(Some(name))
+    }
+
+    /// Writes a run without making it known here; its name and size.
+    pub(crate) async fn put_run(&self, mut entries: Vec<Entry>) -> Result<(String, u64)> {
         entries.sort_unstable();
         let name = format!("{FOLDER}{}", hex::encode(random_bytes::<16>()?));
         let file = run::encode(&self.keys, &name, &entries)?;
@@ -141,9 +149,7 @@ impl Index {
         if self.store.put_if_absent(&name, file).await? == Put::Exists {
             return Err(Error::Internal(format!("{name} was there already although its name is random")));
         }
-        let run = self.open_run(&name, size_bytes).await?;
-        self.runs.write().await.push(run);
-        Ok(Some(name))
+        Ok((name, size_bytes))
     }
 
     /// Where a chunk lies, or `None` if the index does not name it.
@@ -209,16 +215,25 @@ impl Index {
         self.search_all(id).await
     }
 
+    /// A run that cannot be read is passed over as long as another one names the chunk.
     async fn search_all(&self, id: ChunkId) -> Result<Vec<Location>> {
         let mut places = Vec::new();
+        let mut unreadable = None;
         for run in self.newest_first().await {
-            for at in self.find_in(&run, id).await? {
-                if !places.contains(&at) {
-                    places.push(at);
-                }
+            match self.find_in(&run, id).await {
+                Ok(found) => found.into_iter().for_each(|at| {
+                    if !places.contains(&at) {
+                        places.push(at);
+                    }
+                }),
+                Err(e) if e.kind() == ErrorKind::Damaged && !has_gone(&e) => unreadable = Some(e),
+                Err(e) => return Err(e),
             }
         }
-        Ok(places)
+        match unreadable {
+            Some(e) if places.is_empty() => Err(e),
+            _ => Ok(places),
+        }
     }
 
     async fn newest_first(&self) -> Vec<Arc<Run>> {
@@ -266,19 +281,33 @@ impl Index {
         Ok(entries)
     }
 
-    /// Names of all runs, and the entries of each block in turn: for `verify`.
-    pub async fn for_each_block(&self, mut check: impl FnMut(&str, &[Entry]) -> Result<()>) -> Result<usize> {
+    /// The entries of each block of each run in turn, with the run's name: for `verify`. Returns how many runs there are, and what is damaged
+    /// in them.
+    pub async fn for_each_readable_block(&self, mut look: impl FnMut(&str, &[Entry])) -> Result<(usize, Vec<String>)> {
         let runs = self.runs.read().await.clone();
-        for run in &runs {
-            for block in 0..run.blocks() {
-                // Read anew: what a cache holds proves nothing about the store.
-                check(&run.name, &run.block(self.store.as_ref(), block).await?)?;
+        let mut damaged = Vec::new();
+        let mut note = |e: Error| match e.kind() {
+            // Others took its place.
+            _ if has_gone(&e) => Ok(()),
+            ErrorKind::Damaged => {
+                damaged.push(e.to_string());
+                Ok(())
             }
-            for filter in 0..run.blocks().min(Run::filter_of(run.blocks().saturating_sub(1)) + 1) {
-                run.filter(self.store.as_ref(), filter).await?;
+            _ => Err(e),
+        };
+        for run in &runs {
+            // Read anew: what a cache holds proves nothing about the store.
+            for block in 0..run.blocks() {
+                match run.block(self.store.as_ref(), block).await {
+                    Ok(entries) => look(&run.name, &entries),
+                    Err(e) => note(e)?,
+                }
+            }
+            for filter in 0..run.filters() {
+                run.filter(self.store.as_ref(), filter).await.map(drop).or_else(&mut note)?;
             }
         }
-        Ok(runs.len())
+        Ok((runs.len(), damaged))
     }
 }
 
@@ -317,6 +346,28 @@ mod tests {
             assert_eq!(found.len(), 600);
             assert!((1_500..2_100).all(|number| found[&entry(number).0] == entry(number).1));
         }
+    }
+
+    #[tokio::test]
+    async fn every_place_of_a_chunk_is_told_also_beside_a_run_that_cannot_be_read() {
+        let store = Arc::new(MemoryStore::default());
+        let keys = Arc::new(VaultKeys::generate().unwrap());
+        let index = Index::open(store.clone(), keys.clone()).await.unwrap();
+        let id = entry(7).0;
+        let copy = |pack: u8| (id, Location { pack: PackId([pack; 16]), ..entry(7).1 });
+        // The chunk stands in three blocks of one run, and once in another.
+        index.add_run((0..1_200).map(|number| copy((number % 250) as u8)).chain([entry(1)]).collect()).await.unwrap();
+        index.add_run(vec![copy(251), entry(2)]).await.unwrap();
+        assert_eq!(index.find_all(id).await.unwrap().len(), 1_201);
+        assert_eq!(index.find_all(id).await.unwrap()[0].pack, PackId([251; 16]));
+        assert_eq!(index.find_all(entry(5_000).0).await.unwrap(), []);
+        let (name, file) = store.files().into_iter().max_by_key(|(_, file)| file.len()).unwrap();
+        let mut damaged = file.to_vec();
+        damaged[50_000] ^= 1;
+        store.replace(&name, damaged);
+        let index = Index::open(store.clone(), keys.clone()).await.unwrap();
+        let packs = index.find_all(id).await.unwrap();
+        assert!(packs.len() > 1 && packs.len() < 1_201, "{}", packs.len());
     }
 
     #[tokio::test]

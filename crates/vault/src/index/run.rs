@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{Location, PackId};
+use crate::read::get_range;
 use crate::seal::{Sealer, SecretKey, TAG_BYTES, random_bytes};
-use crate::store::Store;
+use crate::store::{Store, StoreErrorKind};
 
 const MAGIC: &[u8; 8] = b"BKINDEX1";
 const END_MAGIC: &[u8; 4] = b"BKIE";
@@ -71,7 +72,7 @@ impl Run {
             return Err(damaged("it is too short for an index run"));
         }
         let mut tail_start = size_bytes.saturating_sub(TAIL_BYTES);
-        let mut tail = store.get_range(name, tail_start..size_bytes).await?;
+        let mut tail = fetch(store, name, tail_start..size_bytes).await?;
         let trailer = &tail[tail.len() - TRAILER_BYTES..];
         if &trailer[4..] != END_MAGIC {
             return Err(damaged("it does not end like an index run: it is cut off or overwritten"));
@@ -84,11 +85,11 @@ impl Run {
             .ok_or_else(|| damaged("its trailer points outside of it"))?;
         if start < tail_start {
             tail_start = start;
-            tail = store.get_range(name, start..size_bytes).await?;
+            tail = fetch(store, name, start..size_bytes).await?;
         }
         let head = match tail_start {
             0 => tail.slice(..HEAD_BYTES),
-            _ => store.get_range(name, 0..HEAD_BYTES as u64).await?,
+            _ => fetch(store, name, 0..HEAD_BYTES as u64).await?,
         };
         let salt = head.strip_prefix(MAGIC.as_slice()).ok_or_else(|| damaged("it does not begin like an index run"))?;
         let sealer = Sealer::new(&run_key(&keys.meta_key, salt))?;
@@ -107,6 +108,11 @@ impl Run {
     /// Number of its blocks.
     pub(super) fn blocks(&self) -> usize {
         self.table.fences.len()
+    }
+
+    /// Number of its filters.
+    pub(super) fn filters(&self) -> usize {
+        self.table.filters.len()
     }
 
     /// The block that holds a name if the run does.
@@ -136,7 +142,7 @@ impl Run {
         let damaged = |reason: &str| Error::damaged(&self.name, format!("{}: {reason}", what()));
         let end = piece.offset.checked_add(u64::from(piece.sealed_bytes)).filter(|end| *end <= self.size_bytes);
         let range = piece.offset..end.ok_or_else(|| damaged("it lies outside of the file"))?;
-        let mut sealed = store.get_range(&self.name, range).await?.to_vec();
+        let mut sealed = fetch(store, &self.name, range).await?.to_vec();
         let length = self
             .sealer
             .open(piece.offset, self.name.as_bytes(), &mut sealed)
@@ -144,6 +150,15 @@ impl Run {
             .len();
         sealed.truncate(length);
         Ok(sealed)
+    }
+}
+
+/// A range of a run. One that has gone is told from one that is damaged: others may have taken its place.
+async fn fetch(store: &dyn Store, name: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
+    match store.get_range(name, range.clone()).await {
+        Ok(bytes) => Ok(bytes),
+        Err(e) if e.kind == StoreErrorKind::NotFound => Err(e.into()),
+        Err(_) => get_range(store, name, range).await,
     }
 }
 

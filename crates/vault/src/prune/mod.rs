@@ -139,11 +139,11 @@ async fn prune(
     monitor: &dyn Monitor,
 ) -> Result<PruneReport> {
     let mut report = PruneReport::default();
+    let waiting = wait::Waiting { vault, registration, clock, monitor, patience: options.patience };
+    report.fenced += waiting.for_other_prunes().await?;
     if let Some((name, reason)) = vault.index.damaged_runs().pop_first() {
         return Err(Error::damaged(name, format!("{reason}; nothing was removed: rebuild the index first")));
     }
-    let waiting = wait::Waiting { vault, registration, clock, monitor, patience: options.patience };
-    report.fenced += waiting.for_other_prunes().await?;
     let reader = ChunkReader::new(vault.store.clone(), vault.keys.clone(), vault.index.clone());
 
     // In this order: a pack of a writer who is gone when the writers are listed is needed by a point that is listed after.

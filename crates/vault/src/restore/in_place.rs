@@ -17,7 +17,7 @@ use crate::sort::{EntrySorter, SortedEntries};
 use crate::source::{Source, SourceErrorKind};
 use crate::target::{OnConflict, Target};
 use crate::vault::Vault;
-use crate::work::{Registration, WorkKind};
+use crate::work::{WorkKind, reading};
 
 /// Names settled between two saves of the state.
 const SETTLED_PER_SAVE: u32 = 64;
@@ -90,10 +90,8 @@ pub async fn run_in_place(
     journal: &dyn Journal,
     monitor: &dyn Monitor,
 ) -> Result<RestoreState> {
-    let registration = Registration::begin(vault, WorkKind::Restore, &point.instance, &point.job).await?;
-    let outcome = roll_all_back(vault, point, source, target, options, state, journal, monitor).await;
-    registration.end().await;
-    outcome
+    let work = roll_all_back(vault, point, source, target, options, state, journal, monitor);
+    reading(vault, WorkKind::Restore, &point.instance, &point.job, work).await
 }
 
 #[allow(clippy::too_many_arguments)]

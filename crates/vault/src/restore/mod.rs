@@ -22,7 +22,7 @@ use crate::point::Point;
 use crate::read::ChunkReader;
 use crate::target::{OnConflict, Target, Written};
 use crate::vault::Vault;
-use crate::work::{Registration, WorkKind};
+use crate::work::{WorkKind, reading};
 pub use in_place::{InPlaceOptions, NameRange, run_in_place};
 use plan::chosen_containers;
 pub use plan::{Plan, plan};
@@ -145,10 +145,8 @@ pub async fn run(
     journal: &dyn Journal,
     monitor: &dyn Monitor,
 ) -> Result<RestoreState> {
-    let registration = Registration::begin(vault, WorkKind::Restore, &point.instance, &point.job).await?;
-    let outcome = run_registered(vault, point, target, options, state, journal, monitor).await;
-    registration.end().await;
-    outcome
+    let work = run_registered(vault, point, target, options, state, journal, monitor);
+    reading(vault, WorkKind::Restore, &point.instance, &point.job, work).await
 }
 
 async fn run_registered(
@@ -291,7 +289,7 @@ impl Work<'_> {
         counts: &RestoreCounts,
         monitor: &dyn Monitor,
     ) -> Result<Written> {
-        let mut parts = Parts::new(&self.vault.reader, &item.content);
+        let mut parts = Parts::new(&self.vault.reader, item);
         // Read before anything is begun: some blobs are visible as soon as they are.
         let mut part = parts.next().await?;
         let mut writer = match self.target.begin(entry, self.conflict_rule(&entry.container)).await? {
@@ -381,7 +379,10 @@ async fn next_batch(
 /// Reads the content of small blobs, all together.
 async fn load(reader: &ChunkReader, items: Vec<Item>) -> Result<Vec<Loaded>> {
     let ids: HashSet<ChunkId> = items.iter().flat_map(|item| inline_chunks(&item.content)).copied().collect();
-    let chunks = reader.chunks(&ids).await?;
+    let chunks = match reader.chunks(&ids).await {
+        Ok(chunks) => chunks,
+        Err(error) => return Err(first_lost(reader, &items, error).await),
+    };
     let mut loaded = Vec::with_capacity(items.len());
     for item in items {
         let content = match inline_chunks(&item.content) {
@@ -401,6 +402,16 @@ async fn load(reader: &ChunkReader, items: Vec<Item>) -> Result<Vec<Loaded>> {
     Ok(loaded)
 }
 
+/// Names the first of these blobs that cannot be read: an operator must know more than the damaged file.
+async fn first_lost(reader: &ChunkReader, items: &[Item], error: Error) -> Error {
+    for item in items {
+        if let Err(error) = reader.chunks(&inline_chunks(&item.content).iter().copied().collect()).await {
+            return error.needed_by(&item.entry.display_name());
+        }
+    }
+    error
+}
+
 fn inline_chunks(content: &Content) -> &[ChunkId] {
     match content {
         Content::Chunks(ids) => ids,
@@ -413,15 +424,20 @@ struct Parts<'a> {
     reader: &'a ChunkReader,
     names: crate::read::ContentChunks<'a>,
     chunks_at_once: usize,
+    blob: String,
 }
 
 impl<'a> Parts<'a> {
-    fn new(reader: &'a ChunkReader, content: &Content) -> Self {
+    fn new(reader: &'a ChunkReader, item: &Item) -> Self {
         // Chunks average half a mebibyte and never exceed two: sixteen are a part of 8 MiB, 32 at the most.
-        Self { reader, names: reader.content(content), chunks_at_once: 16 }
+        Self { reader, names: reader.content(&item.content), chunks_at_once: 16, blob: item.entry.display_name() }
     }
 
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>> {
+        self.read().await.map_err(|error| error.needed_by(&self.blob))
+    }
+
+    async fn read(&mut self) -> Result<Option<Vec<Bytes>>> {
         let mut ids = Vec::with_capacity(self.chunks_at_once);
         while ids.len() < self.chunks_at_once {
             match self.names.next().await? {

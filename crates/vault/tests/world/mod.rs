@@ -1,6 +1,6 @@
 //! A vault in memory, an account in memory, and a clock set by hand: what the stories of this folder begin with.
 
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
