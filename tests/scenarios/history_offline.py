@@ -67,12 +67,13 @@ class OfflineHistory(History):
         self._take_in(vault, [(ended, source, source.content())])
 
     def two_backups_at_once(self, chance: random.Random, how: Optional[str]) -> None:
-        """Two processes write to one vault."""
-        vault, _ = self._choose(chance)
-        for source in self.sources:
+        """Two processes write to one vault, and sometimes to the chain of one instance."""
+        vault, source = self._choose(chance)
+        sources = [source, source] if chance.random() < 0.3 else self.sources
+        for source in sources:
             source.change(chance)
-        ended = self._work("two backups", how, chance, *(self._backup(vault, source) for source in self.sources))
-        self._take_in(vault, [(end, source, source.content()) for end, source in zip(ended, self.sources)])
+        ended = self._work("two backups", how, chance, *(self._backup(vault, source) for source in sources))
+        self._take_in(vault, [(end, source, source.content()) for end, source in zip(ended, sources)])
 
     def backup_of_a_moving_source(self, chance: random.Random, how: Optional[str]) -> None:
         """A source changes while it is backed up: each file has one of the contents that it had."""
