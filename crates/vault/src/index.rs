@@ -123,6 +123,11 @@ impl Index {
             .ok_or_else(|| damaged("the seal of its fences does not fit"))?;
         let fences: Vec<Fence> =
             postcard::from_bytes(plaintext).map_err(|e| damaged(&format!("its fences do not parse: {e}")))?;
+        let ends_before =
+            |fence: &Fence| fence.offset.checked_add(fence.sealed_bytes.into()).is_some_and(|end| end <= start);
+        if !fences.iter().all(ends_before) {
+            return Err(damaged("its fences point outside of it"));
+        }
         Ok(Run { name: name.to_owned(), sealer, fences })
     }
 

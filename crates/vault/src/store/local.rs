@@ -120,7 +120,9 @@ fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(range.start))?;
     let length = range.end.saturating_sub(range.start);
-    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    // A range that is not there must cost no memory.
+    let held = length.min(file.metadata()?.len());
+    let mut content = Vec::with_capacity(usize::try_from(held).unwrap_or(0));
     file.take(length).read_to_end(&mut content)?;
     if content.len() as u64 == length {
         return Ok(content);
