@@ -27,7 +27,7 @@ from history_sources import FolderSource, Mover
 
 VAULTS = 2
 SOURCES = 2
-MOST_POINTS = 24
+MOST_POINTS = 16
 
 
 class OfflineHistory(History):
