@@ -6,7 +6,6 @@ import itertools
 import random
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Optional
 
 from harness import blobkeep
