@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import signal
-import statistics
 import subprocess
 import tempfile
 import time
@@ -87,7 +86,9 @@ class Instants:
 
     def draw(self, kind: str) -> float:
         """Seconds after the beginning of a step."""
-        return self._chance.random() * self._reach.get(kind, 0.9) * statistics.median(self._lately[kind])
+        # On a machine whose load changes the quicker ones tell more: a kill that comes too late proves little.
+        lately = sorted(self._lately[kind])
+        return self._chance.random() * self._reach.get(kind, 0.9) * lately[len(lately) // 3]
 
     def judge(self, kind: str, is_hit: bool) -> None:
         """Whether the process was still at work when the kill came."""
@@ -98,6 +99,10 @@ class Instants:
         """Of all kills at a chosen instant."""
         hits, misses = self.hits.total(), self.misses.total()
         return hits / (hits + misses) if hits + misses else 1.0
+
+    def are_good(self) -> bool:
+        """Enough kills came while there was work to be cut off."""
+        return self.share_of_hits() >= 2 / 3
 
 
 @dataclass
@@ -266,8 +271,9 @@ class room:  # noqa: N801 - reads as a word
 def check_that_loss_is_noticed(vault: StoredVault, folder: Path, *options: str) -> None:
     """Copies of the vault in which something is lost must not pass the checks: a history that notices nothing proves nothing."""
     largest = max((path for path in vault.store.glob("packs/*/*")), key=lambda path: path.stat().st_size)
-    newest = max(vault.store.glob("points/*/*"), key=lambda path: path.stat().st_mtime_ns)
-    chain = vault.store / "state" / newest.parent.name
+    # Files that a kill left and nothing refers to may be lost unnoticed, and rightly so.
+    promised = next(path for path in vault.store.glob("points/*/*") if path.name in vault.points)
+    chain = vault.store / "state" / promised.parent.name
 
     def flip(path: Path) -> None:
         content = bytearray(path.read_bytes())
@@ -276,8 +282,8 @@ def check_that_loss_is_noticed(vault: StoredVault, folder: Path, *options: str) 
 
     damages: list[tuple[str, Path, Callable[[Path], None], Iterable[str]]] = [
         ("a flipped byte in a pack", largest, flip, ("check_verifies", "check_all")),
-        ("a lost pack", largest, Path.unlink, ("check_verifies", "check_all")),
-        ("a lost point", newest, Path.unlink, ("check_verifies", "check_all")),
+        ("lost packs", vault.store / "packs", shutil.rmtree, ("check_verifies", "check_all")),
+        ("a lost point", promised, Path.unlink, ("check_verifies", "check_all")),
         # The engine cannot know of records that were cut off at the end; whoever remembers their points can.
         ("lost acknowledgements", chain, shutil.rmtree, ("check_list",)),
     ]
@@ -323,8 +329,8 @@ class History:
         raise NotImplementedError
 
     def tell(self) -> None:
-        """Takes steps until there were enough kills; then everything is checked."""
-        while self.kills < self.kills_wanted:
+        """Takes steps until there were enough kills; then everything is checked. Where few of them hit, up to twice as many are tried."""
+        while self.kills < self.kills_wanted or (not self.instants.are_good() and self.kills < 2 * self.kills_wanted):
             number = len(self.steps) + 1
             chance = chance_of(self.name, number)
             weights = self.weights(chance)
@@ -342,7 +348,7 @@ class History:
                 if self.kills % 50 == 0:
                     print(f"    seed {SEED}, {self.name}: {self.summary()}", flush=True)
         self.check_everything()
-        if self.instants.share_of_hits() < 2 / 3:
+        if not self.instants.are_good():
             raise AssertionError(f"too few kills hit a process at work: {self.summary()}")
 
     def note(self, text: str) -> None:

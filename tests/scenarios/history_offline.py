@@ -122,8 +122,6 @@ class OfflineHistory(History):
         (ended,) = self._work("prune", how, chance, vault.command("prune", *doomed.options))
         self._take_out(vault, doomed, ended)
         vault.check_list()
-        if not ended.was_killed:
-            vault.check_temporary_files()
 
     def prune_beside_a_backup(self, chance: random.Random, how: Optional[str]) -> None:
         """A prune and a backup of one vault at once."""

@@ -272,7 +272,7 @@ class ServiceHistory(History):
         self._killer.finish()
 
     def _job(self, trigger: Callable[[], Answer]) -> Json:
-        """The ended job of a request. Where the answer was lost, the list of jobs tells whether it was accepted; if not, it is sent again."""
+        """The ended job of a request. If its answer was lost, the list of jobs tells whether it was accepted; if not, it is sent again."""
         try:
             job = self.arm.done(trigger()).job_id
         except OSError:
