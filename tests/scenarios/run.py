@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tells the stories: `run.py [--long] [--go-on] [--result FILE] [NAME…]`.
+"""Tells the stories: `run.py [--long] [--go-on] [--seed N] [--result FILE] [NAME…]`.
 
 A NAME is test_seed, test_seed.TestX or test_seed.TestX.test_y.
 Prints one line a step with its seconds. FILE gets "PASSED FAILED". The exit code is 1 if a step failed, 2 for wrong usage.
@@ -73,10 +73,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long", action="store_true", help="tell the long stories too")
     parser.add_argument("--go-on", action="store_true", help="tell the later steps of a story whose step failed, too")
+    parser.add_argument("--seed", type=int, help="tell the histories of this seed; of another one each time without")
     parser.add_argument("--result", type=Path, help='file that gets "PASSED FAILED"')
     parser.add_argument("names", nargs="*", help="stories to tell; all without")
     arguments = parser.parse_args()
     os.environ["BLOBKEEP_LONG"] = "1" if arguments.long else ""
+    if arguments.seed is not None:
+        os.environ["BLOBKEEP_SEED"] = str(arguments.seed)
 
     from harness import BLOBKEEP, Story
 

@@ -218,7 +218,20 @@ fn shared_key(secret: &SecretKey, peer: &[u8; 32], ephemeral: &[u8; 32], data: &
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_content_of_a_slot_is_survived(mut piece in proptest::collection::vec(any::<u8>(), 0..150)) {
+            let (master, salt) = (MasterKey::generate().unwrap(), [7; 32]);
+            Sealer::new(&master.0.derive("blobkeep 1 key slot", &salt)).unwrap().seal(0, b"header", &mut piece).unwrap();
+            let file = [SLOT_MAGIC.as_slice(), &salt, &piece].concat();
+            let _ = VaultKeys::unwrap(&master, b"header", &file);
+            prop_assert!(VaultKeys::unwrap(&master, b"header", &piece).unwrap().is_none());
+        }
+    }
 
     #[test]
     fn a_slot_opens_only_with_its_master_key_and_header() {

@@ -24,6 +24,8 @@ pub const TARGET_BYTES: usize = 16 << 20;
 pub const SMALL_CHUNK_BYTES: usize = 64 << 10;
 /// A shared frame is complete from this plaintext size on.
 pub const SHARED_FRAME_BYTES: usize = 128 << 10;
+/// No frame opens to more than this: the largest chunk of the format, or a shared frame.
+pub const FRAME_BYTES_AT_MOST: usize = 17 << 20;
 
 const ZSTD_LEVEL: i32 = 3;
 
@@ -134,7 +136,7 @@ pub struct Location {
 impl FrameEntry {
     /// The locations of the chunks of this frame.
     pub fn locations(&self, pack: PackId) -> impl Iterator<Item = (ChunkId, Location)> + '_ {
-        let mut inner_offset = 0;
+        let mut inner_offset: u32 = 0;
         self.chunks.iter().map(move |(id, plain_bytes)| {
             let location = Location {
                 pack,
@@ -143,7 +145,8 @@ impl FrameEntry {
                 inner_offset,
                 plain_bytes: *plain_bytes,
             };
-            inner_offset += plain_bytes;
+            // Lengths that no frame has lead to a place that no frame has; whoever looks there finds nothing.
+            inner_offset = inner_offset.saturating_add(*plain_bytes);
             (*id, location)
         })
     }
@@ -377,7 +380,7 @@ pub fn check_file(keys: &VaultKeys, id: PackId, file: &[u8]) -> Result<Vec<Frame
         }
         expected = end;
         let plain_bytes: usize = frame.chunks.iter().map(|(_, length)| *length as usize).sum();
-        let plaintext = opener.open(frame.offset, file[start..end].to_vec(), plain_bytes)?;
+        let plaintext = opener.open(frame.offset, file[start..end].to_vec(), plain_bytes.min(FRAME_BYTES_AT_MOST))?;
         for (id_of_chunk, location) in frame.locations(id) {
             check_chunk(keys, &plaintext, id_of_chunk, &location)?;
         }

@@ -14,7 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::item::{ChunkId, Content};
 use crate::key::VaultKeys;
-use crate::pack::{FrameOpener, HEADER_BYTES, Location, PackId, PackKind, check_chunk};
+use crate::pack::{
+    FRAME_BYTES_AT_MOST, FrameOpener, HEADER_BYTES, Location, PackId, PackKind, check_chunk,
+};
 use crate::store::{Store, StoreErrorKind};
 
 /// Ranges of one pack that lie closer than this are fetched as one.
@@ -332,9 +334,6 @@ fn open_all(
     }
     Ok(opened)
 }
-
-/// No frame opens to more than this: the largest chunk of the format, or a shared frame.
-const FRAME_BYTES_AT_MOST: usize = 17 << 20;
 
 /// Walks the chunk names of one blob.
 pub struct ContentChunks<'a> {

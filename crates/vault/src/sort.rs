@@ -124,20 +124,34 @@ impl SortedEntries {
     }
 }
 
-fn read_entry(run: &mut BufReader<File>) -> std::io::Result<Option<BlobEntry>> {
+fn read_entry(run: &mut impl Read) -> std::io::Result<Option<BlobEntry>> {
     let mut length = [0; 4];
     match run.read_exact(&mut length) {
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         outcome => outcome?,
     }
-    let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
-    run.read_exact(&mut bytes)?;
+    let length = u32::from_le_bytes(length);
+    let mut bytes = Vec::new();
+    // Memory follows what is there, not what is announced.
+    if run.take(length.into()).read_to_end(&mut bytes)? < length as usize {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
     postcard::from_bytes(&bytes).map(Some).map_err(std::io::Error::other)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_scratch_file_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200), length in 0..200_u32) {
+            let _ = read_entry(&mut bytes.as_slice());
+            let _ = read_entry(&mut [length.to_le_bytes().as_slice(), &bytes].concat().as_slice());
+        }
+    }
 
     #[test]
     fn entries_come_out_in_key_order_each_once() {

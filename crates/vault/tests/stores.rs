@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use blobkeep_testkit::suites;
+use blobkeep_vault::store::Store;
 use blobkeep_vault::store::layer::SubStore;
 use blobkeep_vault::store::local::LocalStore;
 use blobkeep_vault::store::memory::MemoryStore;
 use blobkeep_vault::store::object::{AzureContainer, CloudStore};
+use bytes::Bytes;
 
 #[tokio::test]
 async fn memory() {
@@ -19,6 +21,19 @@ async fn memory() {
 async fn local_folder() {
     let folder = tempfile::tempdir().unwrap();
     suites::store(Arc::new(LocalStore::open(folder.path().join("made/below")).unwrap())).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_writer_left_in_a_folder_goes_with_the_next_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = folder.path().join("tmp/0123456789abcdef-7-packs-ab-cd");
+    let first = LocalStore::open(folder.path()).unwrap();
+    std::fs::write(&left, b"half of a pa").unwrap();
+    let second = LocalStore::open(folder.path()).unwrap();
+    assert!(left.exists(), "who only reads changes nothing");
+    second.put_if_absent("index/1", Bytes::from_static(b"whole")).await.unwrap();
+    assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+    assert_eq!(first.get("index/1").await.unwrap(), Bytes::from_static(b"whole"));
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! A store in a local folder.
 //!
 //! A file is written under a temporary name in `tmp/`, flushed, then hard-linked to its own name, which fails if that is taken; then the
-//! folder is flushed. So a file is there whole and durable, or not at all, whatever the moment of a crash.
+//! folder is flushed. So a file is there whole and durable, or not at all, whatever the moment of a crash. What a crash left in `tmp/` goes
+//! when a later process writes for the first time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Put, Store, StoreError, StoreErrorKind, StoredFile};
+use super::{Put, Store, StoreError, StoreErrorKind, StoredFile, temporary as temporary_files};
 
 /// A folder as a store.
 #[derive(Debug)]
@@ -97,11 +98,13 @@ fn put(temporary: &Path, path: &Path, content: &[u8]) -> io::Result<Put> {
         return Ok(Put::Exists);
     }
     make_folder(parent)?;
-    let written = OpenOptions::new().write(true).create_new(true).open(temporary).and_then(|mut file| {
+    let written = temporary_files::create(temporary).and_then(|mut file| {
         file.write_all(content)?;
-        file.sync_all()
+        file.sync_all()?;
+        Ok(file)
     });
-    let linked = written.and_then(|()| match fs::hard_link(temporary, path) {
+    // It stays open, and so safe from sweeping, until it has its own name.
+    let linked = written.and_then(|_open| match fs::hard_link(temporary, path) {
         Ok(()) => Ok(Put::Stored),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Put::Exists),
         Err(e) => Err(e),
@@ -117,7 +120,9 @@ fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(range.start))?;
     let length = range.end.saturating_sub(range.start);
-    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    // A range that is not there must cost no memory.
+    let held = length.min(file.metadata()?.len());
+    let mut content = Vec::with_capacity(usize::try_from(held).unwrap_or(0));
     file.take(length).read_to_end(&mut content)?;
     if content.len() as u64 == length {
         return Ok(content);
@@ -174,8 +179,14 @@ impl Store for LocalStore {
         let path = self.path(name)?;
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("{}-{attempt}-{}", self.nonce, name.replace('/', "-"));
-        let temporary = self.root.join(TEMPORARY).join(temporary);
-        self.blocking("write", name, move || put(&temporary, &path, &content)).await
+        let folder = self.root.join(TEMPORARY);
+        self.blocking("write", name, move || {
+            if attempt == 0 {
+                temporary_files::sweep(&folder);
+            }
+            put(&folder.join(temporary), &path, &content)
+        })
+        .await
     }
 
     async fn get(&self, name: &str) -> Result<Bytes, StoreError> {

@@ -13,6 +13,7 @@ pub mod layer;
 pub mod local;
 pub mod memory;
 pub mod object;
+mod temporary;
 
 use std::ops::Range;
 
