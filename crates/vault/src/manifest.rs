@@ -5,6 +5,7 @@
 //! the one before shares nearly all of them with it.
 
 mod part;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::seal::SecretKey;
 use crate::write::ChunkWriter;
 
 pub use part::ManifestPart;
+pub use share::share_names;
 
 /// One entry of a manifest. Nearly all are blobs, so their size decides.
 #[allow(clippy::large_enum_variant)]
@@ -46,7 +48,7 @@ impl Record {
 }
 
 /// A key that owns its strings.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnedKey {
     container: String,
     name: String,
@@ -84,7 +86,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, other: &Self) {
+    /// Adds what lies below another page.
+    pub fn add(&mut self, other: &Self) {
         self.containers += other.containers;
         self.blobs += other.blobs;
         self.bytes += other.bytes;

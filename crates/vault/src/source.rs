@@ -39,6 +39,19 @@ pub trait Source: Send + Sync {
     /// endpoint's listing can give (metadata, tags, tier, MD5). `cursor` is the `next` of the page before.
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError>;
 
+    /// Like [`Self::list`], but of the blobs whose names are not less than `from`, in the order of the endpoint. `None` if the endpoint
+    /// cannot begin in the middle; the engine then lists from the beginning. It checks what it gets, so an order other than that of bytes
+    /// costs a second listing and never a blob.
+    async fn list_from(
+        &self,
+        container: &str,
+        from: &str,
+        cursor: Option<&str>,
+    ) -> Result<Option<ListPage>, SourceError> {
+        let _ = (container, from, cursor);
+        Ok(None)
+    }
+
     /// The bytes `range` of a blob, exactly as long as asked for, provided that its ETag is still `entry.etag`;
     /// otherwise [`SourceErrorKind::Changed`]. The engine asks for at most 8 MiB at once and never for an empty range.
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError>;
