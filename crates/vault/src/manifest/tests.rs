@@ -118,20 +118,24 @@ proptest! {
     }
 }
 
-/// Small pages make high trees of few records; a vault's trees are of height 4 beyond sixteen million blobs.
+/// Small pages make high trees of few records; a vault's trees are of height 3 beyond a quarter of a million blobs.
 #[test]
 fn trees_of_every_height_are_cut_and_joined() {
     let mut heights = HashSet::new();
-    for (count, page_bits) in [(0, 2), (1, 6), (3, 6), (40, 4), (300, 4), (700, 3), (700, 2), (900, 1)] {
-        for seed in 0..4 {
+    // Keys are random and so are heights; a few rounds have all of them.
+    for seed in 0..50 {
+        for (count, page_bits) in [(0, 2), (3, 6), (40, 4), (300, 4), (700, 3), (700, 2)] {
             let records = records(count, seed);
             let cuts: Vec<usize> = (1..6).map(|part| part * records.len() / 6).collect();
             let (whole, joined, height) = block_on(roots(&records, &cuts, page_bits));
             assert_eq!(whole, joined, "{count} records, {page_bits} bits");
             heights.insert(height);
         }
+        if seed > 2 && (0..=3).all(|height| heights.contains(&height)) {
+            return;
+        }
     }
-    assert!((0..=4).all(|height| heights.contains(&height)), "heights {heights:?}");
+    panic!("heights {heights:?}");
 }
 
 /// Every record a part of its own: each boundary lies in a head, and no part knows where its pages begin.
