@@ -96,6 +96,24 @@ async fn a_listing_begins_at_a_name_where_the_endpoint_can() {
 }
 
 #[tokio::test]
+async fn the_top_of_a_container_is_its_folders_and_the_blobs_beside_them() {
+    let emulator = emulator().await;
+    for name in ["a/1", "a/2/3", "b", "ü & ä/1", "ü & ä/2", "z", "/1"] {
+        emulator.put_blob(ACCOUNT, "photos", name, SeedBlob::new("content")).unwrap();
+    }
+    let account = by_key(&emulator);
+    let top = account.top_level("photos").await.unwrap().unwrap();
+    assert_eq!(top.prefixes, ["/", "a/", "ü & ä/"]);
+    assert_eq!(top.entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["b", "z"]);
+    assert!(top.entries.iter().all(|entry| entry.size_bytes == 7));
+    let spec = SyntheticSpec { count: 50_010_000, min_bytes: 1, max_bytes: 1, ..SyntheticSpec::default() };
+    emulator.create_container(ACCOUNT, "many").unwrap();
+    emulator.add_synthetic(ACCOUNT, "many", spec).unwrap();
+    assert!(account.top_level("many").await.unwrap().is_none(), "more folders than a page has");
+    emulator.stop().await;
+}
+
+#[tokio::test]
 async fn broken_connections_and_short_answers_are_read_again() {
     let emulator = emulator().await;
     emulator.put_blob(ACCOUNT, "photos", "a", SeedBlob::new("content")).unwrap();

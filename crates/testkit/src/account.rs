@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use blobkeep_vault::{
     BlobEntry, BlobWriter, ContainerEntry, ListPage, OnConflict, Source, SourceError, SourceErrorKind, Target,
-    Timestamp, Written,
+    Timestamp, TopLevel, Written,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -19,6 +19,10 @@ pub enum Call {
     List(String),
     /// A page was listed that begins at a name.
     ListFrom(String, String),
+    /// A page was listed of the names with a prefix.
+    ListPrefix(String, String),
+    /// The top of a container was listed.
+    ListTop(String),
     /// A range was read.
     Read(String, Range<u64>),
     /// A blob was written.
@@ -275,7 +279,22 @@ impl Source for MemoryAccount {
     }
 
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
-        self.page(Call::List(container.to_owned()), container, cursor, |name, _| name.starts_with(prefix))
+        let call = match prefix {
+            "" => Call::List(container.to_owned()),
+            prefix => Call::ListPrefix(container.to_owned(), prefix.to_owned()),
+        };
+        self.page(call, container, cursor, |name, _| name.starts_with(prefix))
+    }
+
+    async fn top_level(&self, container: &str) -> Result<Option<TopLevel>, SourceError> {
+        let page = self.page(Call::ListTop(container.to_owned()), container, None, |name, _| !name.contains('/'))?;
+        let inner = self.lock();
+        let names = inner.blobs.keys().filter(|(of, _)| of == container).map(|(_, name)| name);
+        let mut prefixes: Vec<String> =
+            names.filter_map(|name| Some(format!("{}/", name.split_once('/')?.0))).collect();
+        prefixes.dedup();
+        let is_one_page = page.next.is_none() && self.page_entries.is_none_or(|most| prefixes.len() <= most);
+        Ok(is_one_page.then_some(TopLevel { entries: page.entries, prefixes }))
     }
 
     async fn list_from(

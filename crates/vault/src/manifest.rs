@@ -23,7 +23,7 @@ use crate::seal::SecretKey;
 use crate::write::ChunkWriter;
 
 pub use part::ManifestPart;
-pub use share::share_names;
+pub use share::{Shares, share};
 
 /// One entry of a manifest. Nearly all are blobs, so their size decides.
 #[allow(clippy::large_enum_variant)]
@@ -60,6 +60,16 @@ impl OwnedKey {
     /// The borrowed form.
     pub fn as_key(&self) -> EntryKey<'_> {
         EntryKey { container: &self.container, name: &self.name, is_current: self.is_current, version: &self.version }
+    }
+
+    /// Becomes another key, in the same buffers.
+    fn set(&mut self, key: EntryKey<'_>) {
+        for (text, new) in
+            [(&mut self.container, key.container), (&mut self.name, key.name), (&mut self.version, key.version)]
+        {
+            new.clone_into(text);
+        }
+        self.is_current = key.is_current;
     }
 }
 
@@ -218,11 +228,11 @@ impl ManifestWriter {
 
     /// Counts a record that comes next, and says how many levels end after it.
     fn take_in(&mut self, record: &Record) -> Result<usize> {
-        let key = OwnedKey::from(record.key());
-        self.check_follows(key.as_key())?;
-        let hash = boundary_hash(&self.id_key, key.as_key());
+        let key = record.key();
+        self.check_follows(key)?;
+        let hash = boundary_hash(&self.id_key, key);
         self.totals.count(record);
-        self.last = Some(key);
+        self.last.get_or_insert_default().set(key);
         Ok(levels_ended(hash, self.page_bits))
     }
 

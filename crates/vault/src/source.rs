@@ -17,6 +17,15 @@ pub struct ListPage {
     pub next: Option<String>,
 }
 
+/// What a container shows at its top when `/` separates folders.
+#[derive(Debug, Clone, Default)]
+pub struct TopLevel {
+    /// Blobs whose names have no `/`.
+    pub entries: Vec<BlobEntry>,
+    /// The beginnings of all other names, each up to its first `/` and with it, each once.
+    pub prefixes: Vec<String>,
+}
+
 /// Where blobs come from.
 ///
 /// Implementations retry what is worth retrying themselves (throttling, dropped connections) and lower their concurrency
@@ -49,6 +58,12 @@ pub trait Source: Send + Sync {
         cursor: Option<&str>,
     ) -> Result<Option<ListPage>, SourceError> {
         let _ = (container, from, cursor);
+        Ok(None)
+    }
+
+    /// The top of a container. `None` if the endpoint cannot tell in one page.
+    async fn top_level(&self, container: &str) -> Result<Option<TopLevel>, SourceError> {
+        let _ = container;
         Ok(None)
     }
 

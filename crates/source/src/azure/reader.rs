@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use blobkeep_vault::{BlobEntry, ContainerEntry, ListPage, Source, SourceError, SourceErrorKind};
+use blobkeep_vault::{BlobEntry, ContainerEntry, ListPage, Source, SourceError, SourceErrorKind, TopLevel};
 use bytes::Bytes;
 use http::Method;
 
 use super::http_client::{Request, Response};
+use super::xml::BlobPage;
 use super::{AzureAccount, checksum, fault, xml};
 
 const PAGE_ENTRIES: &str = "5000";
@@ -23,11 +24,13 @@ pub(super) struct Page<'a> {
     pub(super) from: &'a str,
     pub(super) cursor: Option<&'a str>,
     pub(super) most: &'static str,
+    /// Empty for none.
+    pub(super) delimiter: &'static str,
 }
 
 impl<'a> Page<'a> {
     fn of_prefix(prefix: &'a str, cursor: Option<&'a str>, most: &'static str) -> Self {
-        Self { prefix, from: "", cursor, most }
+        Self { prefix, from: "", cursor, most, delimiter: "" }
     }
 }
 
@@ -86,7 +89,7 @@ impl AzureAccount {
     }
 
     /// One page of blobs; index tags are left out once the endpoint has refused them.
-    pub(super) async fn list_page(&self, container: &str, page: Page<'_>) -> Result<ListPage, SourceError> {
+    pub(super) async fn list_page(&self, container: &str, page: Page<'_>) -> Result<BlobPage, SourceError> {
         self.check_scope(container)?;
         let what = format!("list container {container}");
         let refused = &self.inner.refused.list_tags;
@@ -112,11 +115,11 @@ impl AzureAccount {
         let parsed = tokio::task::spawn_blocking(move || xml::parse_blobs(&response.body, &owned))
             .await
             .map_err(|error| SourceError::new(SourceErrorKind::Unavailable, format!("cannot {what}: {error}")))?;
-        let (entries, next) = parsed.map_err(|reason| self.nonsense(&what, &reason))?;
-        if next.is_some() && next.as_deref() == page.cursor {
+        let parsed = parsed.map_err(|reason| self.nonsense(&what, &reason))?;
+        if parsed.next.is_some() && parsed.next.as_deref() == page.cursor {
             return Err(self.nonsense(&what, "the same page again and again"));
         }
-        Ok(ListPage { entries, next })
+        Ok(parsed)
     }
 
     /// Whether a listing was refused because of the tags in it. A refusal for another reason (a firewall, a clock, a lease)
@@ -229,6 +232,9 @@ fn list_request(container: &str, page: Page<'_>, with_tags: bool) -> Request {
     if !page.from.is_empty() {
         request = request.query("startFrom", page.from).header("x-ms-version", START_FROM_VERSION);
     }
+    if !page.delimiter.is_empty() {
+        request = request.query("delimiter", page.delimiter);
+    }
     if let Some(cursor) = page.cursor {
         request = request.query("marker", cursor);
     }
@@ -253,7 +259,8 @@ impl Source for AzureAccount {
     }
 
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
-        self.list_page(container, Page::of_prefix(prefix, cursor, PAGE_ENTRIES)).await
+        let page = self.list_page(container, Page::of_prefix(prefix, cursor, PAGE_ENTRIES)).await?;
+        Ok(ListPage { entries: page.entries, next: page.next })
     }
 
     /// By `startFrom`. Endpoints that are older refuse the parameter or the version that has it: they are not asked again.
@@ -267,14 +274,20 @@ impl Source for AzureAccount {
         if refused.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match self.list_page(container, Page { prefix: "", from, cursor, most: PAGE_ENTRIES }).await {
+        match self.list_page(container, Page { from, ..Page::of_prefix("", cursor, PAGE_ENTRIES) }).await {
             Err(error) if error.kind == SourceErrorKind::Refused && cursor.is_none() => {
                 tracing::info!(container, %error, "listings cannot begin at a name: going on with whole listings");
                 refused.store(true, Ordering::Relaxed);
                 Ok(None)
             }
-            outcome => outcome.map(Some),
+            outcome => outcome.map(|page| Some(ListPage { entries: page.entries, next: page.next })),
         }
+    }
+
+    async fn top_level(&self, container: &str) -> Result<Option<TopLevel>, SourceError> {
+        let page = Page { delimiter: "/", ..Page::of_prefix("", None, PAGE_ENTRIES) };
+        let BlobPage { entries, prefixes, next } = self.list_page(container, page).await?;
+        Ok(next.is_none().then_some(TopLevel { entries, prefixes }))
     }
 
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {

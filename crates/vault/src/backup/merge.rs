@@ -100,9 +100,9 @@ pub(super) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// The merge of `range`, one of so many that go on at once.
-    pub(super) fn new(range: Range, ranges: usize, bases: Vec<Base<'a>>, reader: Arc<BlobReader>) -> Self {
-        let window = Arc::new(Semaphore::new((WINDOW_ENTRIES / ranges).max(BATCH_ENTRIES)));
+    /// The merge of `range`, one of several that go on at once.
+    pub(super) fn new(range: Range, at_once: usize, bases: Vec<Base<'a>>, reader: Arc<BlobReader>) -> Self {
+        let window = Arc::new(Semaphore::new((WINDOW_ENTRIES / at_once).max(BATCH_ENTRIES)));
         Self { range, bases, reader, window, last: None }
     }
 
@@ -161,7 +161,7 @@ impl<'a> Merge<'a> {
     /// The next entry of this range. Endpoints may sort in another way than by bytes, and then something could lie between two ranges: so this
     /// one ends only where its own listing shows a name with which that of the next began, and goes on rising.
     async fn next_entry(&mut self) -> Result<Option<BlobEntry>, Stop> {
-        let Range { listing, next_range, .. } = &mut self.range;
+        let Range { listing, next_range, prefix, .. } = &mut self.range;
         while let Some(entry) = listing.next().await? {
             if next_range.first().is_some_and(|first| entry.name >= *first) {
                 return match next_range.contains(&entry.name) {
@@ -171,6 +171,7 @@ impl<'a> Merge<'a> {
                 };
             }
             match compare(&entry, self.last.as_ref()) {
+                Ordering::Greater if !entry.name.starts_with(prefix.as_str()) => return Err(Stop::Gap),
                 Ordering::Greater => {
                     remember(&mut self.last, &entry);
                     return Ok(Some(entry));

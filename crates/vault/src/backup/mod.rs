@@ -55,8 +55,8 @@ pub struct BackupOptions {
     pub progress_every: Duration,
     /// Makes no point if nothing differs from the point of this job, which is reported instead.
     pub only_if_differs_from: Option<String>,
-    /// Ranges of names of one container that are listed and merged at once, where the source can begin a listing in the middle. The point
-    /// is the same whatever their number.
+    /// Ranges of names of one container that are listed and merged at once, where the source can list a part of it; 1 to 16. The point is the
+    /// same whatever their number.
     pub ranges: usize,
     /// Containers of fewer blobs than this are not split into ranges.
     pub split_from_blobs: u64,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{StreamExt, select_all};
+use futures::stream::{self, StreamExt};
 use tracing::{info, warn};
 
 use super::listing::Listing;
@@ -14,7 +14,7 @@ use super::split::{self, RANGES_AT_MOST, Range};
 use super::{BackupOptions, Found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::{ChunkId, ContainerEntry, EntryKey, Timestamp};
-use crate::manifest::{ManifestPart, ManifestReader, ManifestWriter, Record, Root, Totals, share_names};
+use crate::manifest::{ManifestPart, ManifestReader, ManifestWriter, Record, Root, Shares, Totals, share};
 use crate::monitor::{Clock, Monitor, WorkProgress};
 use crate::pack::PackKind;
 use crate::point::{BackupCounts, Point, Progress, Skipped};
@@ -166,8 +166,8 @@ impl<'a> Run<'a> {
     async fn ranges(&mut self, way: Way, container: &str, roots: &[(Root, bool)]) -> Result<Option<Vec<Range>>> {
         match way {
             Way::Split => {
-                let names = self.range_names(container, roots).await?;
-                if names.is_empty() { Ok(None) } else { split::split(&self.source, container, &names).await }
+                let shares = self.shares(container, roots).await?;
+                split::split(&self.source, container, &shares, self.options.split_from_blobs).await
             }
             Way::Straight => Ok(Some(split::whole(Listing::whole(self.source.clone(), container)))),
             Way::Sorted => Ok(Some(split::whole(self.sorted(container).await?))),
@@ -175,18 +175,18 @@ impl<'a> Run<'a> {
     }
 
     /// Where ranges of about equal size begin, from the newest manifest that knows enough blobs of the container.
-    async fn range_names(&self, container: &str, roots: &[(Root, bool)]) -> Result<Vec<String>> {
+    async fn shares(&self, container: &str, roots: &[(Root, bool)]) -> Result<Shares> {
         let (ranges, at_least) = (self.options.ranges.min(RANGES_AT_MOST), self.options.split_from_blobs);
         for (root, _) in roots.iter().rev() {
-            match share_names(&self.vault.reader, root, container, ranges, at_least).await {
-                Ok(names) if names.is_empty() => {}
-                Ok(names) => return Ok(names),
+            match share(&self.vault.reader, root, container, ranges, at_least).await {
+                Ok(shares) if shares.names.is_empty() => {}
+                Ok(shares) => return Ok(shares),
                 // Whoever merges with it will say so.
                 Err(e) if e.kind() == ErrorKind::Damaged => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(Vec::new())
+        Ok(Shares::default())
     }
 
     async fn sorted(&mut self, container: &str) -> Result<Listing> {
@@ -212,7 +212,7 @@ impl<'a> Run<'a> {
         roots.iter().map(base).collect()
     }
 
-    /// Merges all ranges at once, each into a part of its own, and joins the parts.
+    /// Merges the ranges, several at once, each into a part of its own, and joins the parts.
     async fn merge(
         &mut self,
         container: &ContainerEntry,
@@ -221,14 +221,14 @@ impl<'a> Run<'a> {
     ) -> Result<(), Stop> {
         self.parts = ranges.iter().map(|_| ManifestPart::new(&self.vault.keys.id_key)).collect();
         self.parts[0].push(Record::Container(container.clone()), &self.writer).await?;
-        let count = ranges.len();
+        let at_once = ranges.len().min(self.options.ranges.clamp(1, RANGES_AT_MOST));
         let merges = ranges.into_iter().enumerate().map(|(number, range)| {
             let bases = self.bases(&container.name, range.first.as_deref(), roots);
-            let merge = Merge::new(range, count, bases, self.reader.clone());
+            let merge = Merge::new(range, at_once, bases, self.reader.clone());
             merge.steps().map(move |step| (number, step))
         });
         let merges: Vec<_> = merges.collect();
-        let mut steps = select_all(merges);
+        let mut steps = stream::iter(merges).flatten_unordered(at_once);
         loop {
             match tokio::time::timeout(PULSE, steps.next()).await {
                 Ok(Some((number, step))) => self.take(number, step?).await?,

@@ -9,29 +9,31 @@ use crate::read::ChunkReader;
 /// Pages that a share consists of at least, where the manifest has so many: what makes shares even.
 const PAGES_PER_SHARE: usize = 8;
 
-/// Names at which the blobs of a container fall into about `shares` equal shares: at most one less than that, rising. None if it has fewer than
-/// `at_least` blobs. Reads inner pages, as many as it takes, and at most one leaf.
+/// A container, cut.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// Names at which its blobs fall into about equal shares, rising; one less than there are shares.
+    pub names: Vec<String>,
+    /// Blobs that it has, about.
+    pub blobs: u64,
+}
+
+/// Cuts the blobs of a container into `shares` shares at most; not at all if there are fewer than `at_least`. Reads inner pages, as many as
+/// it takes, and at most one leaf.
 ///
 /// # Errors
 /// [`crate::Error::Damaged`] if a page cannot be read.
-pub async fn share_names(
-    reader: &ChunkReader,
-    root: &Root,
-    container: &str,
-    shares: usize,
-    at_least: u64,
-) -> Result<Vec<String>> {
-    let Some(page) = root.page else { return Ok(Vec::new()) };
+pub async fn share(reader: &ChunkReader, root: &Root, container: &str, shares: usize, at_least: u64) -> Result<Shares> {
+    let Some(page) = root.page else { return Ok(Shares::default()) };
     let mut level = vec![Child { last: OwnedKey::default(), page, totals: root.totals }];
     while blobs(&level) >= at_least.max(1) && shares > 1 {
-        let below =
-            if level.len() < PAGES_PER_SHARE * shares { expand(reader, &level, container).await? } else { None };
-        match below {
+        let is_fine_enough = level.len() >= PAGES_PER_SHARE * shares;
+        match if is_fine_enough { None } else { expand(reader, &level, container).await? } {
             Some(below) => level = below,
-            None => return Ok(cut(&level, container, shares)),
+            None => return Ok(Shares { names: cut(&level, container, shares), blobs: blobs(&level) }),
         }
     }
-    Ok(Vec::new())
+    Ok(Shares::default())
 }
 
 fn blobs(level: &[Child]) -> u64 {
