@@ -172,3 +172,33 @@ async fn a_part_of_many_records_keeps_few_of_them() {
     }
     assert!(part.totals().blobs > 3_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_between_others_is_cut_into_about_equal_shares() {
+    let vault = vault().await;
+    let writer = Arc::new(ChunkWriter::new(&vault));
+    let mut manifest = ManifestWriter::new(&vault.keys.id_key);
+    for container in ["a", "b", "c"] {
+        for number in 0..6_000 {
+            let name = format!("{number:05}");
+            let entry = BlobEntry { container: container.into(), name, ..BlobEntry::default() };
+            manifest.push(Record::Blob(Item { entry, ..Item::default() }), &writer).await.unwrap();
+        }
+    }
+    let root = manifest.finish(&writer).await.unwrap();
+    writer.flush().await.unwrap();
+    let cut =
+        async |container, shares, at_least| share(&vault.reader, &root, container, shares, at_least).await.unwrap();
+    for container in ["a", "b", "c"] {
+        let shares = cut(container, 4, 5_000).await;
+        let edges: Vec<u32> = shares.names.iter().map(|name| name.parse().unwrap()).collect();
+        assert!(edges.is_sorted() && (2..=3).contains(&edges.len()), "{container}: {edges:?}");
+        let all: Vec<u32> = [0].into_iter().chain(edges).chain([6_000]).collect();
+        assert!(all.windows(2).all(|edge| (500..3_500).contains(&(edge[1] - edge[0]))), "{container}: {all:?}");
+        // The pages at both ends hold blobs of the neighbours, too.
+        assert!((6_000..8_000).contains(&shares.blobs), "{container}: {}", shares.blobs);
+    }
+    for nothing in [cut("b", 1, 0).await, cut("b", 4, 10_000).await, cut("bb", 4, 5_000).await] {
+        assert_eq!(nothing, Shares::default());
+    }
+}
