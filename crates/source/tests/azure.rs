@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use blobkeep_emulator::{Emulator, EmulatorOptions, SeedBlob};
+use blobkeep_emulator::{Emulator, EmulatorOptions, SeedBlob, SyntheticSpec};
 use blobkeep_source::{AzureAccount, AzureOptions};
 use blobkeep_vault::{
     BlobEntry, BlobKind, ContainerEntry, OnConflict, Source, SourceErrorKind, Target, Timestamp, Written,
@@ -64,6 +64,52 @@ async fn a_busy_endpoint_is_asked_again_and_less_at_once() {
     let error = account.read(&listed, 0..7).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unavailable);
     assert!(error.message.contains("photos/a") && error.message.contains("tried 8 times"), "{error}");
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_listing_begins_at_a_name_where_the_endpoint_can() {
+    let emulator = emulator().await;
+    let spec = SyntheticSpec { count: 12_000, min_bytes: 1, max_bytes: 1, ..SyntheticSpec::default() };
+    emulator.add_synthetic(ACCOUNT, "photos", spec).unwrap();
+    let middle = emulator.synthetic_name(ACCOUNT, "photos", 3_000).unwrap();
+    let account = by_key(&emulator);
+    // Not only names that are there: the first one behind will do.
+    for (from, expected) in [(middle.clone(), 9_000), (format!("{middle} ü%&"), 8_999), ("z".to_owned(), 0)] {
+        let (mut names, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = account.list_from("photos", &from, cursor.as_deref()).await.unwrap().unwrap();
+            names.extend(page.entries.into_iter().map(|entry| entry.name));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(names.len(), expected, "{from}");
+        assert!(names.is_sorted() && names.first().is_none_or(|first| *first >= from), "{from}");
+    }
+    emulator.faults().fail_next("ListBlobs", 1, 400);
+    assert!(account.list_from("photos", &middle, None).await.unwrap().is_none(), "an endpoint that is older");
+    assert!(account.list_from("photos", &middle, None).await.unwrap().is_none(), "it is not asked again");
+    assert_eq!(account.list("photos", "", None).await.unwrap().entries.len(), 5_000);
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn the_top_of_a_container_is_its_folders_and_the_blobs_beside_them() {
+    let emulator = emulator().await;
+    for name in ["a/1", "a/2/3", "b", "ü & ä/1", "ü & ä/2", "z", "/1"] {
+        emulator.put_blob(ACCOUNT, "photos", name, SeedBlob::new("content")).unwrap();
+    }
+    let account = by_key(&emulator);
+    let top = account.top_level("photos").await.unwrap().unwrap();
+    assert_eq!(top.prefixes, ["/", "a/", "ü & ä/"]);
+    assert_eq!(top.entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["b", "z"]);
+    assert!(top.entries.iter().all(|entry| entry.size_bytes == 7));
+    let spec = SyntheticSpec { count: 50_010_000, min_bytes: 1, max_bytes: 1, ..SyntheticSpec::default() };
+    emulator.create_container(ACCOUNT, "many").unwrap();
+    emulator.add_synthetic(ACCOUNT, "many", spec).unwrap();
+    assert!(account.top_level("many").await.unwrap().is_none(), "more folders than a page has");
     emulator.stop().await;
 }
 

@@ -1,5 +1,6 @@
-//! A storage account in memory: a source and a target, with recorded calls, the listing order of choice and errors on request.
+//! A storage account in memory: a source and a target, with recorded calls, the listing order of choice, and errors and changes on request.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use blobkeep_vault::{
     BlobEntry, BlobWriter, ContainerEntry, ListPage, OnConflict, Source, SourceError, SourceErrorKind, Target,
-    Timestamp, Written,
+    Timestamp, TopLevel, Written,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -16,6 +17,12 @@ use bytes::{Bytes, BytesMut};
 pub enum Call {
     /// A page was listed.
     List(String),
+    /// A page was listed that begins at a name.
+    ListFrom(String, String),
+    /// A page was listed of the names with a prefix.
+    ListPrefix(String, String),
+    /// The top of a container was listed.
+    ListTop(String),
     /// A range was read.
     Read(String, Range<u64>),
     /// A blob was written.
@@ -23,6 +30,33 @@ pub enum Call {
     /// A blob was removed.
     Delete(String),
 }
+
+/// The order in which names are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By their UTF-8 bytes, as the engine has it.
+    #[default]
+    Bytes,
+    /// The other way round.
+    Backwards,
+    /// By their UTF-16 units: names with characters beyond U+FFFF come earlier.
+    Utf16,
+    /// Folder by folder, as with a hierarchical namespace: `a/b` before `a-b`.
+    Folders,
+}
+
+impl Order {
+    fn compare(self, a: &str, b: &str) -> Ordering {
+        match self {
+            Self::Bytes => a.cmp(b),
+            Self::Backwards => b.cmp(a),
+            Self::Utf16 => a.encode_utf16().cmp(b.encode_utf16()),
+            Self::Folders => a.split('/').cmp(b.split('/')),
+        }
+    }
+}
+
+type Change = Box<dyn FnOnce(&MemoryAccount) + Send>;
 
 #[derive(Default)]
 struct Inner {
@@ -32,7 +66,9 @@ struct Inner {
     changes: u64,
     reads_until_failure: Option<u64>,
     writes_until_failure: Option<u64>,
-    reversed: bool,
+    order: Order,
+    cannot_list_from: bool,
+    change_at_list: Option<(u64, Change)>,
     change_at_read: Option<(u64, String, String, Bytes)>,
     vanish_at_list: Option<String>,
 }
@@ -59,7 +95,22 @@ impl MemoryAccount {
 
     /// Lists names backwards from now on.
     pub fn list_backwards(&self) {
-        self.lock().reversed = true;
+        self.list_in(Order::Backwards);
+    }
+
+    /// Lists names in this order from now on.
+    pub fn list_in(&self, order: Order) {
+        self.lock().order = order;
+    }
+
+    /// Cannot begin a listing in the middle any more.
+    pub fn list_from_the_beginning_only(&self) {
+        self.lock().cannot_list_from = true;
+    }
+
+    /// Just before the page of this number that is listed from now on (0: the next one), something happens.
+    pub fn change_at_list(&self, lists: u64, change: impl FnOnce(&MemoryAccount) + Send + 'static) {
+        self.lock().change_at_list = Some((lists, Box::new(change)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -135,6 +186,52 @@ impl MemoryAccount {
         self.lock().writes_until_failure = writes;
     }
 
+    /// A page of the blobs that are wanted. The cursor is the name that the page before ended with, so blobs that come and go meanwhile
+    /// move no other.
+    fn page(
+        &self,
+        call: Call,
+        container: &str,
+        cursor: Option<&str>,
+        is_wanted: impl Fn(&str, Order) -> bool,
+    ) -> Result<ListPage, SourceError> {
+        if let Some(change) = self.due_change() {
+            change(self);
+        }
+        let mut inner = self.lock();
+        inner.calls.push(call);
+        if inner.vanish_at_list.as_deref() == Some(container) {
+            inner.containers.remove(container);
+            return Err(SourceError::new(SourceErrorKind::NotFound, format!("container {container} is gone")));
+        }
+        let order = inner.order;
+        let first = (container.to_owned(), String::new());
+        let of_container = inner.blobs.range(first..).map(|(_, (entry, _))| entry);
+        let mut entries: Vec<&BlobEntry> = of_container
+            .take_while(|entry| entry.container == container)
+            .filter(|entry| is_wanted(&entry.name, order))
+            .filter(|entry| cursor.is_none_or(|cursor| order.compare(&entry.name, cursor).is_gt()))
+            .collect();
+        entries.sort_by(|a, b| order.compare(&a.name, &b.name));
+        let most = self.page_entries.unwrap_or(5000);
+        let is_last = entries.len() <= most;
+        let entries: Vec<BlobEntry> = entries.into_iter().take(most).cloned().collect();
+        let next = entries.last().filter(|_| !is_last).map(|last| last.name.clone());
+        Ok(ListPage { entries, next })
+    }
+
+    fn due_change(&self) -> Option<Change> {
+        let mut inner = self.lock();
+        match &mut inner.change_at_list {
+            Some((0, _)) => inner.change_at_list.take().map(|(_, change)| change),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        }
+    }
+
     fn store(&self, entry: &BlobEntry, content: Bytes, on_conflict: OnConflict) -> Result<Written, SourceError> {
         let name = entry.display_name();
         {
@@ -182,25 +279,35 @@ impl Source for MemoryAccount {
     }
 
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
-        let mut inner = self.lock();
-        inner.calls.push(Call::List(container.to_owned()));
-        if inner.vanish_at_list.as_deref() == Some(container) {
-            inner.containers.remove(container);
-            return Err(SourceError::new(SourceErrorKind::NotFound, format!("container {container} is gone")));
+        let call = match prefix {
+            "" => Call::List(container.to_owned()),
+            prefix => Call::ListPrefix(container.to_owned(), prefix.to_owned()),
+        };
+        self.page(call, container, cursor, |name, _| name.starts_with(prefix))
+    }
+
+    async fn top_level(&self, container: &str) -> Result<Option<TopLevel>, SourceError> {
+        let page = self.page(Call::ListTop(container.to_owned()), container, None, |name, _| !name.contains('/'))?;
+        let inner = self.lock();
+        let names = inner.blobs.keys().filter(|(of, _)| of == container).map(|(_, name)| name);
+        let mut prefixes: Vec<String> =
+            names.filter_map(|name| Some(format!("{}/", name.split_once('/')?.0))).collect();
+        prefixes.dedup();
+        let is_one_page = page.next.is_none() && self.page_entries.is_none_or(|most| prefixes.len() <= most);
+        Ok(is_one_page.then_some(TopLevel { entries: page.entries, prefixes }))
+    }
+
+    async fn list_from(
+        &self,
+        container: &str,
+        from: &str,
+        cursor: Option<&str>,
+    ) -> Result<Option<ListPage>, SourceError> {
+        if self.lock().cannot_list_from {
+            return Ok(None);
         }
-        let mut entries: Vec<BlobEntry> = inner
-            .blobs
-            .values()
-            .map(|(entry, _)| entry.clone())
-            .filter(|entry| entry.container == container && entry.name.starts_with(prefix))
-            .collect();
-        if inner.reversed {
-            entries.reverse();
-        }
-        let from: usize = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
-        let page = self.page_entries.unwrap_or(5000);
-        let next = (from + page < entries.len()).then(|| (from + page).to_string());
-        Ok(ListPage { entries: entries.into_iter().skip(from).take(page).collect(), next })
+        let call = Call::ListFrom(container.to_owned(), from.to_owned());
+        self.page(call, container, cursor, |name, order| order.compare(name, from).is_ge()).map(Some)
     }
 
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {

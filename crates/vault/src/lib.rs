@@ -45,7 +45,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use item::{BlobEntry, BlobKind, ContainerEntry, Content, ContentHeaders, Item, Timestamp};
 pub use key::MasterKey;
 pub use monitor::{Clock, Monitor, Unwatched, WorkProgress};
-pub use source::{ListPage, Source, SourceError, SourceErrorKind};
+pub use source::{ListPage, Source, SourceError, SourceErrorKind, TopLevel};
 pub use store::{Put, Store, StoreError, StoreErrorKind, StoredFile};
 pub use target::{BlobWriter, OnConflict, Target, Written};
 pub use vault::Vault;

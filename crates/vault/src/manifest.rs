@@ -4,6 +4,11 @@
 //! have equal pages and one root, whoever wrote them and in how many parts. Pages are chunks: a point that differs little from
 //! the one before shares nearly all of them with it.
 
+mod part;
+mod share;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,6 +21,9 @@ use crate::pack::PackKind;
 use crate::read::ChunkReader;
 use crate::seal::SecretKey;
 use crate::write::ChunkWriter;
+
+pub use part::ManifestPart;
+pub use share::{Shares, share};
 
 /// One entry of a manifest. Nearly all are blobs, so their size decides.
 #[allow(clippy::large_enum_variant)]
@@ -40,7 +48,7 @@ impl Record {
 }
 
 /// A key that owns its strings.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnedKey {
     container: String,
     name: String,
@@ -52,6 +60,16 @@ impl OwnedKey {
     /// The borrowed form.
     pub fn as_key(&self) -> EntryKey<'_> {
         EntryKey { container: &self.container, name: &self.name, is_current: self.is_current, version: &self.version }
+    }
+
+    /// Becomes another key, in the same buffers.
+    fn set(&mut self, key: EntryKey<'_>) {
+        for (text, new) in
+            [(&mut self.container, key.container), (&mut self.name, key.name), (&mut self.version, key.version)]
+        {
+            new.clone_into(text);
+        }
+        self.is_current = key.is_current;
     }
 }
 
@@ -78,7 +96,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds what lies below another page.
+    pub fn add(&mut self, other: &Self) {
         self.containers += other.containers;
         self.blobs += other.blobs;
         self.bytes += other.bytes;
@@ -121,6 +140,8 @@ pub struct Root {
 const PAGE_VERSION: u8 = 1;
 /// Entries of a page, on average: 2 to this power.
 const PAGE_BITS: u32 = 6;
+/// Levels of pages at most; only a hash of zero would have more.
+const MAX_LEVELS: u32 = 64;
 /// Pages that a reader fetches ahead.
 pub(crate) const READ_AHEAD_PAGES: usize = 24;
 
@@ -189,16 +210,18 @@ fn boundary_hash(id_key: &SecretKey, key: EntryKey<'_>) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// A page of this level (0: leaves) ends after an entry of this hash.
-fn ends_page(hash: u64, level: usize) -> bool {
-    let shift = (PAGE_BITS * level as u32).min(63);
-    (hash >> shift) & ((1 << PAGE_BITS) - 1) == 0
+/// Levels of pages that end after an entry of this hash: 0 if not even its leaf ends, 1 if the leaf alone does, and so on. A page of level
+/// *l* has about 2 to the power of `page_bits` entries.
+fn levels_ended(hash: u64, page_bits: u32) -> usize {
+    let ends = |level: u32| (hash >> (page_bits * level).min(63)) & ((1 << page_bits) - 1) == 0;
+    (0..MAX_LEVELS).take_while(|level| ends(*level)).count()
 }
 
 /// Builds a manifest from records in key order. Cloning it keeps a state to go back to: what is open in it is a few pages.
 #[derive(Clone)]
 pub struct ManifestWriter {
     id_key: SecretKey,
+    page_bits: u32,
     leaf: Vec<Record>,
     levels: Vec<Vec<Child>>,
     totals: Totals,
@@ -208,7 +231,14 @@ pub struct ManifestWriter {
 impl ManifestWriter {
     /// An empty manifest.
     pub fn new(id_key: &SecretKey) -> Self {
-        Self { id_key: id_key.clone(), leaf: Vec::new(), levels: Vec::new(), totals: Totals::default(), last: None }
+        Self {
+            id_key: id_key.clone(),
+            page_bits: PAGE_BITS,
+            leaf: Vec::new(),
+            levels: Vec::new(),
+            totals: Totals::default(),
+            last: None,
+        }
     }
 
     /// What was pushed so far.
@@ -223,21 +253,30 @@ impl ManifestWriter {
 
     /// Adds the next record, whose key must be greater than the last one.
     pub async fn push(&mut self, record: Record, writer: &Arc<ChunkWriter>) -> Result<()> {
-        let key = OwnedKey::from(record.key());
-        if self.last.as_ref().is_some_and(|last| *last >= key) {
-            return Err(Error::Internal(format!("manifest entries are out of order at {:?}", key.name)));
-        }
-        let hash = boundary_hash(&self.id_key, key.as_key());
-        self.totals.count(&record);
+        let ended = self.take_in(&record)?;
         self.leaf.push(record);
-        self.last = Some(key);
-        if ends_page(hash, 0) {
+        if ended > 0 {
             self.close_leaf(writer).await?;
-            let mut level = 1;
-            while ends_page(hash, level) && level <= self.levels.len() {
+            for level in 1..ended {
                 self.close_level(level, writer).await?;
-                level += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Counts a record that comes next, and says how many levels end after it.
+    fn take_in(&mut self, record: &Record) -> Result<usize> {
+        let key = record.key();
+        self.check_follows(key)?;
+        let hash = boundary_hash(&self.id_key, key);
+        self.totals.count(record);
+        self.last.get_or_insert_default().set(key);
+        Ok(levels_ended(hash, self.page_bits))
+    }
+
+    fn check_follows(&self, key: EntryKey<'_>) -> Result<()> {
+        if self.last().is_some_and(|last| last >= key) {
+            return Err(Error::Internal(format!("manifest entries are out of order at {:?}", key.name)));
         }
         Ok(())
     }
@@ -268,10 +307,7 @@ impl ManifestWriter {
     }
 
     fn child(&mut self, level: usize, child: Child) {
-        if self.levels.len() < level {
-            self.levels.resize_with(level, Vec::new);
-        }
-        self.levels[level - 1].push(child);
+        push_child(&mut self.levels, level, child);
     }
 
     /// Closes all pages. The pages are durable after the writer's next flush.
@@ -290,6 +326,14 @@ impl ManifestWriter {
             level += 1;
         }
     }
+}
+
+/// Adds a child to a level, counted from 1.
+fn push_child(levels: &mut Vec<Vec<Child>>, level: usize, child: Child) {
+    if levels.len() < level {
+        levels.resize_with(level, Vec::new);
+    }
+    levels[level - 1].push(child);
 }
 
 /// Reads a manifest in key order. Memory: one page of each level, and a few leaves ahead.

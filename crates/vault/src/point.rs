@@ -137,7 +137,7 @@ impl Point {
 }
 
 /// How far an interrupted job has come: the plaintext of `progress/<instance>/<job>/<n>`, as JSON. Its manifest holds the
-/// entries up to a key; the next run of the job takes their content from there.
+/// entries that are done: a container that is backed up in ranges of names has gaps. The next run of the job takes their content from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {

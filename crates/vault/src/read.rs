@@ -14,9 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::item::{ChunkId, Content};
 use crate::key::VaultKeys;
-use crate::pack::{
-    FRAME_BYTES_AT_MOST, FrameOpener, HEADER_BYTES, Location, PackId, PackKind, check_chunk,
-};
+use crate::pack::{FRAME_BYTES_AT_MOST, FrameOpener, HEADER_BYTES, Location, PackId, PackKind, check_chunk};
 use crate::store::{Store, StoreErrorKind};
 
 /// Ranges of one pack that lie closer than this are fetched as one.

@@ -12,12 +12,37 @@ use crate::manifest::OwnedKey;
 
 /// Entries of one run in memory.
 const RUN_ENTRIES: usize = 50_000;
+/// Bytes of one run in memory: entries with much metadata are few.
+const RUN_BYTES: usize = 32 << 20;
 
 /// Collects entries in any order and gives them back in key order.
 pub struct EntrySorter {
     scratch: PathBuf,
     run: Vec<BlobEntry>,
+    run_bytes: usize,
     runs: Vec<BufReader<File>>,
+}
+
+/// About what an entry takes in memory.
+fn memory_bytes(entry: &BlobEntry) -> usize {
+    let headers = &entry.headers;
+    let texts = [
+        &entry.version,
+        &headers.content_type,
+        &headers.content_encoding,
+        &headers.content_language,
+        &headers.content_disposition,
+        &headers.cache_control,
+        &entry.tier,
+        &entry.encryption_scope,
+    ];
+    let pairs = entry.metadata.iter().chain(&entry.tags);
+    size_of::<BlobEntry>()
+        + entry.container.len()
+        + entry.name.len()
+        + entry.etag.len()
+        + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        + pairs.map(|(name, value)| 2 * size_of::<String>() + name.len() + value.len()).sum::<usize>()
 }
 
 fn local(what: &str, error: std::io::Error) -> Error {
@@ -27,13 +52,15 @@ fn local(what: &str, error: std::io::Error) -> Error {
 impl EntrySorter {
     /// A sorter that spills into unnamed files in `scratch`.
     pub fn new(scratch: &Path) -> Self {
-        Self { scratch: scratch.to_owned(), run: Vec::new(), runs: Vec::new() }
+        Self { scratch: scratch.to_owned(), run: Vec::new(), run_bytes: 0, runs: Vec::new() }
     }
 
     /// Takes an entry.
     pub fn push(&mut self, entry: BlobEntry) -> Result<()> {
+        self.run_bytes += memory_bytes(&entry);
         self.run.push(entry);
-        if self.run.len() >= RUN_ENTRIES { self.spill() } else { Ok(()) }
+        let is_full = self.run.len() >= RUN_ENTRIES || self.run_bytes >= RUN_BYTES;
+        if is_full { self.spill() } else { Ok(()) }
     }
 
     fn spill(&mut self) -> Result<()> {
@@ -53,6 +80,7 @@ impl EntrySorter {
         let file = write(&self.run).map_err(|e| local("cannot write a scratch file for sorting a listing", e))?;
         self.runs.push(BufReader::new(file));
         self.run.clear();
+        self.run_bytes = 0;
         Ok(())
     }
 
@@ -168,5 +196,23 @@ mod tests {
             assert_eq!(sorted.next_entry().unwrap().unwrap().name, format!("{number:06}"));
         }
         assert!(sorted.next_entry().unwrap().is_none());
+    }
+
+    #[test]
+    fn entries_with_much_metadata_make_runs_of_few() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut sorter = EntrySorter::new(scratch.path());
+        let entries = 3 * RUN_BYTES / (1 << 20);
+        for number in (0..entries).rev() {
+            let metadata = vec![("note".to_owned(), "x".repeat(1 << 20))];
+            let name = format!("{number:03}");
+            sorter.push(BlobEntry { container: "c".into(), name, metadata, ..BlobEntry::default() }).unwrap();
+            assert!(sorter.run.len() <= RUN_BYTES >> 20, "{} entries in memory", sorter.run.len());
+        }
+        assert!(sorter.runs.len() >= 3);
+        let mut sorted = sorter.finish().unwrap();
+        for number in 0..entries {
+            assert_eq!(sorted.next_entry().unwrap().unwrap().name, format!("{number:03}"));
+        }
     }
 }

@@ -17,6 +17,15 @@ pub struct ListPage {
     pub next: Option<String>,
 }
 
+/// What a container shows at its top when `/` separates folders.
+#[derive(Debug, Clone, Default)]
+pub struct TopLevel {
+    /// Blobs whose names have no `/`.
+    pub entries: Vec<BlobEntry>,
+    /// The beginnings of all other names, each up to its first `/` and with it, each once.
+    pub prefixes: Vec<String>,
+}
+
 /// Where blobs come from.
 ///
 /// Implementations retry what is worth retrying themselves (throttling, dropped connections) and lower their concurrency
@@ -38,6 +47,25 @@ pub trait Source: Send + Sync {
     /// One page of the current blobs of a container whose names start with `prefix`, with every property that the
     /// endpoint's listing can give (metadata, tags, tier, MD5). `cursor` is the `next` of the page before.
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError>;
+
+    /// Like [`Self::list`], but of the blobs whose names are not less than `from`, in the order of the endpoint. `None` if the endpoint
+    /// cannot begin in the middle; the engine then lists from the beginning. It checks what it gets, so an order other than that of bytes
+    /// costs a second listing and never a blob.
+    async fn list_from(
+        &self,
+        container: &str,
+        from: &str,
+        cursor: Option<&str>,
+    ) -> Result<Option<ListPage>, SourceError> {
+        let _ = (container, from, cursor);
+        Ok(None)
+    }
+
+    /// The top of a container. `None` if the endpoint cannot tell in one page.
+    async fn top_level(&self, container: &str) -> Result<Option<TopLevel>, SourceError> {
+        let _ = container;
+        Ok(None)
+    }
 
     /// The bytes `range` of a blob, exactly as long as asked for, provided that its ETag is still `entry.etag`;
     /// otherwise [`SourceErrorKind::Changed`]. The engine asks for at most 8 MiB at once and never for an empty range.

@@ -20,6 +20,8 @@ use crate::request::Request;
 use crate::xml;
 
 const MAX_PAGE: usize = 5_000;
+/// The first version that knows `startFrom` ("List Blobs", URI parameters); requests of older ones are answered as if it were not there.
+const START_FROM_VERSION: &str = "2026-02-06";
 /// Sorts behind every time of a snapshot: the place of the current state in its family.
 const CURRENT: &str = "~";
 
@@ -149,10 +151,11 @@ fn after_prefix(prefix: &str) -> Option<String> {
 pub(super) fn list_blobs(call: &Call<'_>) -> Result<Answer, AzureError> {
     let request = call.request;
     let text = |name: &str| request.query(name).unwrap_or("");
+    let knows_start_from = request.filled_header("x-ms-version").is_none_or(|version| version >= START_FROM_VERSION);
     let ask = Ask {
         prefix: text("prefix"),
         delimiter: text("delimiter"),
-        start_from: text("startfrom"),
+        start_from: if knows_start_from { text("startfrom") } else { "" },
         from: read_marker(text("marker"))?,
         page_size: page_size(request)?,
         include: include(call)?,

@@ -27,7 +27,8 @@ use super::limiter::Limiter;
 use super::options::AzureOptions;
 use super::{clock, fault, path};
 
-/// Old enough for every emulator, new enough for all that is used here (cold tier, tags, immutability).
+/// Old enough for every emulator, new enough for nearly all that is used here (cold tier, tags, immutability). A request that needs a newer
+/// one says so itself.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2021-12-02");
 /// Azurite closes idle connections after five seconds without a word; ours are dropped before.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -300,7 +301,7 @@ impl HttpClient {
             target.push_str(&path::encode_blob(blob));
         }
         let mut headers = request.headers.clone();
-        headers.insert("x-ms-version", API_VERSION);
+        headers.entry("x-ms-version").or_insert(API_VERSION);
         headers.insert("x-ms-date", HeaderValue::from_str(&clock::now_for_signing()).ok()?);
         if request.method == Method::PUT {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));

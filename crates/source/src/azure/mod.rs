@@ -50,6 +50,7 @@ struct Inner {
 #[derive(Default)]
 struct Refusals {
     list_tags: AtomicBool,
+    list_from: AtomicBool,
     write_tags: AtomicBool,
     write_tier: AtomicBool,
     write_protection: AtomicBool,

@@ -4,14 +4,35 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use blobkeep_vault::{BlobEntry, ContainerEntry, ListPage, Source, SourceError, SourceErrorKind};
+use blobkeep_vault::{BlobEntry, ContainerEntry, ListPage, Source, SourceError, SourceErrorKind, TopLevel};
 use bytes::Bytes;
 use http::Method;
 
 use super::http_client::{Request, Response};
+use super::xml::BlobPage;
 use super::{AzureAccount, checksum, fault, xml};
 
 const PAGE_ENTRIES: &str = "5000";
+/// The first version of the service that knows `startFrom` ("List Blobs", URI parameters).
+const START_FROM_VERSION: &str = "2026-02-06";
+
+/// What a page of blobs is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Page<'a> {
+    pub(super) prefix: &'a str,
+    /// Names before this one are left out; empty for none.
+    pub(super) from: &'a str,
+    pub(super) cursor: Option<&'a str>,
+    pub(super) most: &'static str,
+    /// Empty for none.
+    pub(super) delimiter: &'static str,
+}
+
+impl<'a> Page<'a> {
+    fn of_prefix(prefix: &'a str, cursor: Option<&'a str>, most: &'static str) -> Self {
+        Self { prefix, from: "", cursor, most, delimiter: "" }
+    }
+}
 
 impl AzureAccount {
     async fn list_containers(&self, prefix: Option<&str>) -> Result<Vec<ContainerEntry>, SourceError> {
@@ -60,7 +81,7 @@ impl AzureAccount {
                 format!("there is no container {name} at {}", self.inner.http.shown()),
             )),
             Err(error) if error.kind == SourceErrorKind::Denied => {
-                self.list_page(name, "", None, "1").await?;
+                self.list_page(name, Page::of_prefix("", None, "1")).await?;
                 Ok(ContainerEntry { name: name.to_owned(), ..ContainerEntry::default() })
             }
             Err(error) => Err(error),
@@ -68,21 +89,14 @@ impl AzureAccount {
     }
 
     /// One page of blobs; index tags are left out once the endpoint has refused them.
-    pub(super) async fn list_page(
-        &self,
-        container: &str,
-        prefix: &str,
-        cursor: Option<&str>,
-        most: &'static str,
-    ) -> Result<ListPage, SourceError> {
+    pub(super) async fn list_page(&self, container: &str, page: Page<'_>) -> Result<BlobPage, SourceError> {
         self.check_scope(container)?;
         let what = format!("list container {container}");
         let refused = &self.inner.refused.list_tags;
         let with_tags = !refused.load(Ordering::Relaxed);
-        let mut response =
-            self.inner.http.send(&what, &list_request(container, prefix, cursor, most, with_tags)).await?;
+        let mut response = self.inner.http.send(&what, &list_request(container, page, with_tags)).await?;
         if with_tags && self.cannot_list_tags(&response) {
-            let without = self.inner.http.send(&what, &list_request(container, prefix, cursor, most, false)).await?;
+            let without = self.inner.http.send(&what, &list_request(container, page, false)).await?;
             if without.status.as_u16() == 200 {
                 tracing::warn!(
                     container,
@@ -101,11 +115,11 @@ impl AzureAccount {
         let parsed = tokio::task::spawn_blocking(move || xml::parse_blobs(&response.body, &owned))
             .await
             .map_err(|error| SourceError::new(SourceErrorKind::Unavailable, format!("cannot {what}: {error}")))?;
-        let (entries, next) = parsed.map_err(|reason| self.nonsense(&what, &reason))?;
-        if next.is_some() && next.as_deref() == cursor {
+        let parsed = parsed.map_err(|reason| self.nonsense(&what, &reason))?;
+        if parsed.next.is_some() && parsed.next.as_deref() == page.cursor {
             return Err(self.nonsense(&what, "the same page again and again"));
         }
-        Ok(ListPage { entries, next })
+        Ok(parsed)
     }
 
     /// Whether a listing was refused because of the tags in it. A refusal for another reason (a firewall, a clock, a lease)
@@ -122,11 +136,11 @@ impl AzureAccount {
     /// The first blob whose name starts with `prefix`. A page may hold no blob and lead to another one all the same (folder
     /// marks, deleted blobs), so pages are followed until one holds something.
     pub(super) async fn first_entry(&self, container: &str, prefix: &str) -> Result<Option<BlobEntry>, SourceError> {
-        let mut page = self.list_page(container, prefix, None, "1").await?;
+        let mut page = self.list_page(container, Page::of_prefix(prefix, None, "1")).await?;
         while page.entries.is_empty()
             && let Some(next) = page.next
         {
-            page = self.list_page(container, prefix, Some(&next), PAGE_ENTRIES).await?;
+            page = self.list_page(container, Page::of_prefix(prefix, Some(&next), PAGE_ENTRIES)).await?;
         }
         Ok(page.entries.into_iter().next())
     }
@@ -205,17 +219,23 @@ fn is_missing_right_or_feature(code: &str, body: &[u8]) -> bool {
     }
 }
 
-fn list_request(container: &str, prefix: &str, cursor: Option<&str>, most: &str, with_tags: bool) -> Request {
+fn list_request(container: &str, page: Page<'_>, with_tags: bool) -> Request {
     let include = if with_tags { "metadata,tags" } else { "metadata" };
     let mut request = Request::new(Method::GET, Some(container), None)
         .query("restype", "container")
         .query("comp", "list")
         .query("include", include)
-        .query("maxresults", most);
-    if !prefix.is_empty() {
-        request = request.query("prefix", prefix);
+        .query("maxresults", page.most);
+    if !page.prefix.is_empty() {
+        request = request.query("prefix", page.prefix);
     }
-    if let Some(cursor) = cursor {
+    if !page.from.is_empty() {
+        request = request.query("startFrom", page.from).header("x-ms-version", START_FROM_VERSION);
+    }
+    if !page.delimiter.is_empty() {
+        request = request.query("delimiter", page.delimiter);
+    }
+    if let Some(cursor) = page.cursor {
         request = request.query("marker", cursor);
     }
     request
@@ -239,7 +259,35 @@ impl Source for AzureAccount {
     }
 
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
-        self.list_page(container, prefix, cursor, PAGE_ENTRIES).await
+        let page = self.list_page(container, Page::of_prefix(prefix, cursor, PAGE_ENTRIES)).await?;
+        Ok(ListPage { entries: page.entries, next: page.next })
+    }
+
+    /// By `startFrom`. Endpoints that are older refuse the parameter or the version that has it: they are not asked again.
+    async fn list_from(
+        &self,
+        container: &str,
+        from: &str,
+        cursor: Option<&str>,
+    ) -> Result<Option<ListPage>, SourceError> {
+        let refused = &self.inner.refused.list_from;
+        if refused.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match self.list_page(container, Page { from, ..Page::of_prefix("", cursor, PAGE_ENTRIES) }).await {
+            Err(error) if error.kind == SourceErrorKind::Refused && cursor.is_none() => {
+                tracing::info!(container, %error, "listings cannot begin at a name: going on with whole listings");
+                refused.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            outcome => outcome.map(|page| Some(ListPage { entries: page.entries, next: page.next })),
+        }
+    }
+
+    async fn top_level(&self, container: &str) -> Result<Option<TopLevel>, SourceError> {
+        let page = Page { delimiter: "/", ..Page::of_prefix("", None, PAGE_ENTRIES) };
+        let BlobPage { entries, prefixes, next } = self.list_page(container, page).await?;
+        Ok(next.is_none().then_some(TopLevel { entries, prefixes }))
     }
 
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {

@@ -12,8 +12,19 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::clock::parse_http_date;
 
-/// A page of blobs, and the marker of the next one.
-pub(crate) type BlobPage = (Vec<BlobEntry>, Option<String>);
+/// A blob takes about this much in a listing, and rarely less.
+const BLOB_BYTES: usize = 700;
+
+/// A page of blobs.
+#[derive(Debug, Default)]
+pub(crate) struct BlobPage {
+    pub(crate) entries: Vec<BlobEntry>,
+    /// What the names of further blobs begin with, up to the delimiter that was asked for.
+    pub(crate) prefixes: Vec<String>,
+    /// The marker of the next page.
+    pub(crate) next: Option<String>,
+}
+
 /// A page of containers, and the marker of the next one.
 pub(crate) type ContainerPage = (Vec<ContainerEntry>, Option<String>);
 
@@ -30,12 +41,7 @@ fn walk(body: &[u8], mut on: impl FnMut(Step<'_>) -> Result<(), String>) -> Resu
     loop {
         match reader.read_event().map_err(|error| error.to_string())? {
             Event::Start(start) => {
-                // The names' buffers are used again and again: a page has a hundred thousand elements.
-                if names.len() == depth {
-                    names.push(Vec::new());
-                }
-                names[depth].clear();
-                names[depth].extend_from_slice(start.name().as_ref());
+                set_name(&mut names, depth, &start);
                 depth += 1;
                 text.clear();
                 is_leaf = true;
@@ -64,10 +70,10 @@ fn walk(body: &[u8], mut on: impl FnMut(Step<'_>) -> Result<(), String>) -> Resu
                 is_leaf = false;
             }
             Event::Empty(start) => {
-                let mut path: Vec<Vec<u8>> = names[..depth].to_vec();
-                path.push(start.name().as_ref().to_vec());
-                on(Step::Leaf { path: &path, text: "", is_encoded: false })?;
-                on(Step::End { path: &path })?;
+                set_name(&mut names, depth, &start);
+                let path = &names[..=depth];
+                on(Step::Leaf { path, text: "", is_encoded: false })?;
+                on(Step::End { path })?;
                 is_leaf = false;
             }
             Event::Eof if depth == 0 => return Ok(()),
@@ -75,6 +81,15 @@ fn walk(body: &[u8], mut on: impl FnMut(Step<'_>) -> Result<(), String>) -> Resu
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) | Event::DocType(_) => {}
         }
     }
+}
+
+/// Puts the name of an element into the path. Its buffers are used again and again: a page has a hundred thousand elements.
+fn set_name(names: &mut Vec<Vec<u8>>, depth: usize, start: &BytesStart<'_>) {
+    if names.len() == depth {
+        names.push(Vec::new());
+    }
+    names[depth].clear();
+    names[depth].extend_from_slice(start.name().as_ref());
 }
 
 enum Step<'a> {
@@ -219,26 +234,33 @@ impl BlobDraft {
 /// # Errors
 /// What is wrong with the document.
 pub(crate) fn parse_blobs(body: &[u8], container: &str) -> Result<BlobPage, String> {
-    let (mut blobs, mut next) = (Vec::new(), None);
+    // A vector that grows by doubling would take up to three times its size for a moment.
+    let entries = Vec::with_capacity(body.len() / BLOB_BYTES);
+    let mut page = BlobPage { entries, ..BlobPage::default() };
     let mut draft = BlobDraft::default();
     let mut is_listing = false;
     walk(without_bom(body), |step| {
         match step {
-            Step::Leaf { path: [_, marker], text, .. } if marker == b"NextMarker" => next = some(text),
+            Step::Leaf { path: [_, marker], text, .. } if marker == b"NextMarker" => page.next = some(text),
             Step::Leaf { path: [_, blobs, blob, rest @ ..], text, is_encoded }
                 if blobs == b"Blobs" && blob == b"Blob" =>
             {
                 draft.leaf(rest, text, is_encoded)?;
             }
+            Step::Leaf { path: [_, blobs, prefix, name], text, is_encoded }
+                if blobs == b"Blobs" && prefix == b"BlobPrefix" && name == b"Name" =>
+            {
+                page.prefixes.push(decoded(text, is_encoded));
+            }
             Step::End { path: [_, list, blob] } if list == b"Blobs" && blob == b"Blob" => {
-                blobs.extend(std::mem::take(&mut draft).finish(container)?);
+                page.entries.extend(std::mem::take(&mut draft).finish(container)?);
             }
             Step::End { path: [root] } => is_listing = root == b"EnumerationResults",
             _ => {}
         }
         Ok(())
     })?;
-    if is_listing { Ok((blobs, next)) } else { Err("it is no list of blobs".to_owned()) }
+    if is_listing { Ok(page) } else { Err("it is no list of blobs".to_owned()) }
 }
 
 /// Reads one page of List Containers.
@@ -337,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_page_of_azure_is_read_with_every_property() {
-        let (blobs, next) = parse_blobs(AZURE.as_bytes(), "photos").unwrap();
+        let BlobPage { entries: blobs, next, .. } = parse_blobs(AZURE.as_bytes(), "photos").unwrap();
         assert_eq!(next.as_deref(), Some("2!76!x"));
         let [block, page] = blobs.as_slice() else { panic!("two blobs") };
         assert_eq!((block.container.as_str(), block.name.as_str()), ("photos", "a & b/<x>ä.txt"));
@@ -363,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_page_of_azurite_is_read_too() {
-        let (blobs, next) = parse_blobs(AZURITE.as_bytes(), "c").unwrap();
+        let BlobPage { entries: blobs, next, .. } = parse_blobs(AZURITE.as_bytes(), "c").unwrap();
         assert_eq!(next, None);
         assert_eq!(blobs.iter().map(|blob| blob.name.as_str()).collect::<Vec<_>>(), ["log", "notdir"]);
         assert_eq!(blobs[0].etag, "0x1");

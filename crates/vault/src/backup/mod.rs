@@ -1,45 +1,35 @@
 //! Backup: one pass over a source, merged with the manifest of the point before; only what changed is read.
 //!
-//! The listing, the reads and the writing of packs overlap. Memory is bounded by a window of entries, a budget of bytes in flight and the
+//! The listing, the reads and the writing of packs overlap; a large container is listed and merged in several ranges of names at once. Memory is bounded by a window of entries, a budget of bytes in flight and the
 //! writer's packs, whatever the number and size of blobs. At intervals everything so far is made durable as the job's progress, from
 //! which an interrupted job goes on.
 
 mod commit;
 mod listing;
+mod merge;
 mod read;
+mod run;
+mod split;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::item::{BlobEntry, ContainerEntry, Content, EntryKey, Item, Timestamp};
-use crate::manifest::{ManifestReader, ManifestWriter, Record, Root};
-use crate::monitor::{Clock, Monitor, WorkProgress};
-use crate::pack::PackKind;
-use crate::point::{BackupCounts, Point, Progress, Skipped};
-use crate::sort::EntrySorter;
+use crate::item::{ContainerEntry, Timestamp};
+use crate::manifest::Root;
+use crate::monitor::{Clock, Monitor};
+use crate::point::{Point, Progress};
 use crate::source::Source;
 use crate::state::Chain;
-use crate::vault::{FORMAT, Vault};
+use crate::vault::Vault;
 use crate::verify::Ledger;
 use crate::work::{Registration, WorkKind, fence_predecessors};
-use crate::write::ChunkWriter;
 use commit::{Commit, finished};
-use listing::Listing;
-use read::{BlobReader, Outcome};
-
-/// Entries that may be under way between listing and manifest.
-const WINDOW_ENTRIES: usize = 1024;
-/// Skipped blobs of one page.
-const SKIPPED_PER_PAGE: usize = 1000;
-/// Entries of a listing between two looks at the monitor.
-const ENTRIES_PER_PULSE: u64 = 5000;
+use run::Run;
 
 /// What of a source is backed up.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +59,11 @@ pub struct BackupOptions {
     pub progress_every: Duration,
     /// Makes no point if nothing differs from the point of this job, which is reported instead.
     pub only_if_differs_from: Option<String>,
+    /// Ranges of names of one container that are listed and merged at once, where the source can list a part of it; 1 to 16. The point is the
+    /// same whatever their number.
+    pub ranges: usize,
+    /// Containers of fewer blobs than this are not split into ranges.
+    pub split_from_blobs: u64,
 }
 
 impl BackupOptions {
@@ -83,6 +78,8 @@ impl BackupOptions {
             scratch: std::env::temp_dir(),
             progress_every: Duration::from_secs(15),
             only_if_differs_from: None,
+            ranges: 4,
+            split_from_blobs: 20_000,
         }
     }
 }
@@ -152,30 +149,9 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
     let containers = chosen_containers(source.as_ref(), &options.selection).await?;
     info!(instance = options.instance, job = options.job, containers = containers.len(), "backup begins");
 
-    let writer = Arc::new(ChunkWriter::registered(vault, registration.writer(), registration.condemned()));
     let own = progress.as_ref().filter(|found| found.is_own);
-    // Skipped blobs are met again; everything else that was counted is not.
-    let counts = own.map(|found| BackupCounts { skipped_blobs: 0, ..found.progress.counts }).unwrap_or_default();
-    let mut run = Run {
-        vault,
-        source: source.clone(),
-        options,
-        clock,
-        monitor,
-        registration,
-        reader: Arc::new(BlobReader::new(source, writer.clone(), vault.cutter.clone())),
-        manifest: ManifestWriter::new(&vault.keys.id_key),
-        writer,
-        earlier: counts,
-        counts,
-        started_at,
-        progress_number: own.map_or(0, |found| found.number),
-        progress_due: clock.now().plus_seconds(options.progress_every.as_secs() as i64),
-        skipped: Vec::new(),
-        skipped_pages: Vec::new(),
-        warnings,
-        pending: VecDeque::new(),
-    };
+    let mut run = Run::new(vault, source, options, clock, monitor, registration, own);
+    run.warnings = warnings;
     let roots: Vec<(Root, bool)> = progress
         .iter()
         .map(|found| (found.progress.root, found.is_own))
@@ -192,7 +168,7 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
             return Ok(BackupReport { point: other, is_new: false, warnings: run.warnings });
         }
     }
-    let point = run.finish(root).await?;
+    let point = run.finish(root, started_at).await?;
     let mut warnings = std::mem::take(&mut run.warnings);
     warnings.extend(run.source.limits());
     run.writer.merge_runs().await?;
@@ -238,292 +214,4 @@ async fn chosen_containers(source: &dyn Source, selection: &BackupSelection) -> 
     let is_excluded = |name: &str| selection.exclude_container_prefixes.iter().any(|prefix| name.starts_with(prefix));
     containers.retain(|container| !is_excluded(&container.name));
     Ok(containers)
-}
-
-/// An entry between listing and manifest.
-enum Pending {
-    /// Taken over; `true` if it counts as unchanged.
-    Ready(Box<Item>, bool),
-    Reading(Box<BlobEntry>, JoinHandle<Result<Outcome>>),
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Self::Reading(_, task) = self {
-            task.abort();
-        }
-    }
-}
-
-/// The manifest of an earlier run or point, from which content is taken over.
-struct Base<'a> {
-    reader: ManifestReader<'a>,
-    is_own_progress: bool,
-}
-
-struct Run<'a> {
-    vault: &'a Vault,
-    source: Arc<dyn Source>,
-    options: &'a BackupOptions,
-    clock: &'a dyn Clock,
-    monitor: &'a dyn Monitor,
-    registration: &'a Registration<'a>,
-    reader: Arc<BlobReader>,
-    writer: Arc<ChunkWriter>,
-    manifest: ManifestWriter,
-    earlier: BackupCounts,
-    counts: BackupCounts,
-    started_at: Timestamp,
-    progress_number: u64,
-    progress_due: Timestamp,
-    skipped: Vec<Skipped>,
-    skipped_pages: Vec<crate::item::ChunkId>,
-    warnings: Vec<String>,
-    pending: VecDeque<Pending>,
-}
-
-/// A listing turned out not to be in key order.
-struct OutOfOrder;
-
-/// Where a container began: a state to go back to.
-struct Mark {
-    manifest: ManifestWriter,
-    counts: BackupCounts,
-    skipped_pages: usize,
-}
-
-impl<'a> Run<'a> {
-    async fn container(&mut self, container: &ContainerEntry, roots: &[(Root, bool)]) -> Result<()> {
-        self.write_skipped().await?;
-        let mark =
-            Mark { manifest: self.manifest.clone(), counts: self.counts, skipped_pages: self.skipped_pages.len() };
-        let mut listing = Listing::start(self.source.clone(), &container.name);
-        let mut bases = self.bases(&container.name, roots);
-        match self.merge(container, &mut bases, &mut listing).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(OutOfOrder)) => {
-                info!(container = container.name, "the listing is not in key order: it is sorted on disk");
-                self.go_back_to(mark);
-            }
-            Err(e) if self.has_gone(container, &e).await? => {
-                self.go_back_to(mark);
-                self.warnings
-                    .push(format!("container {} was deleted while it was backed up: it is left out", container.name));
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-        }
-        let mut sorter = EntrySorter::new(&self.options.scratch);
-        let mut unsorted = Listing::start(self.source.clone(), &container.name);
-        let mut entries = 0_u64;
-        while let Some(entry) = unsorted.next().await? {
-            sorter.push(entry)?;
-            entries += 1;
-            if entries.is_multiple_of(ENTRIES_PER_PULSE) {
-                self.pulse().await?;
-            }
-        }
-        let mut sorted = Listing::Sorted(sorter.finish()?);
-        let mut bases = self.bases(&container.name, roots);
-        match self.merge(container, &mut bases, &mut sorted).await? {
-            Ok(()) => Ok(()),
-            Err(OutOfOrder) => Err(Error::Internal("a sorted listing is out of order".into())),
-        }
-    }
-
-    fn go_back_to(&mut self, mark: Mark) {
-        self.pending.clear();
-        self.manifest = mark.manifest;
-        self.counts = mark.counts;
-        self.skipped.clear();
-        self.skipped_pages.truncate(mark.skipped_pages);
-    }
-
-    /// A container that nobody named one by one may disappear while the others are backed up.
-    async fn has_gone(&self, container: &ContainerEntry, error: &Error) -> Result<bool> {
-        if self.options.selection.containers.is_some() || error.kind() != ErrorKind::NotFound {
-            return Ok(false);
-        }
-        Ok(self.source.containers().await?.iter().all(|there| there.name != container.name))
-    }
-
-    fn bases(&self, container: &str, roots: &[(Root, bool)]) -> Vec<Base<'a>> {
-        let start = EntryKey { container, name: "", is_current: false, version: "" };
-        roots
-            .iter()
-            .map(|(root, is_own_progress)| Base {
-                reader: ManifestReader::new(&self.vault.reader, root, Some(start)),
-                is_own_progress: *is_own_progress,
-            })
-            .collect()
-    }
-
-    async fn merge(
-        &mut self,
-        container: &ContainerEntry,
-        bases: &mut Vec<Base<'a>>,
-        listing: &mut Listing,
-    ) -> Result<std::result::Result<(), OutOfOrder>> {
-        self.manifest.push(Record::Container(container.clone()), &self.writer).await?;
-        let mut last: Option<BlobEntry> = None;
-        while let Some(entry) = listing.next().await? {
-            match last.as_ref().map(|last| entry.key().cmp(&last.key())) {
-                Some(std::cmp::Ordering::Equal) => continue,
-                Some(std::cmp::Ordering::Less) => return Ok(Err(OutOfOrder)),
-                _ => {}
-            }
-            last = Some(entry.clone());
-            let pending = match self.take_over(&entry, bases).await? {
-                Some((content, is_counted)) => Pending::Ready(Box::new(Item { entry, content }), is_counted),
-                None => {
-                    let (reader, wanted) = (self.reader.clone(), entry.clone());
-                    Pending::Reading(Box::new(entry), tokio::spawn(async move { reader.read(wanted).await }))
-                }
-            };
-            self.pending.push_back(pending);
-            while self.pending.len() >= WINDOW_ENTRIES {
-                self.drain_one().await?;
-            }
-        }
-        while !self.pending.is_empty() {
-            self.drain_one().await?;
-        }
-        self.pulse().await?;
-        Ok(Ok(()))
-    }
-
-    /// The content of an unchanged blob, without reading it, and whether that is still to be counted: what this job had done before was
-    /// counted before.
-    async fn take_over(&mut self, entry: &BlobEntry, bases: &mut Vec<Base<'a>>) -> Result<Option<(Content, bool)>> {
-        let mut number = 0;
-        while number < bases.len() {
-            match bases[number].reader.advance_to(entry.key()).await {
-                Ok(Some(Record::Blob(item))) if item.entry.has_same_content_as(entry) => {
-                    if !self.vault.reader.is_whole(&item.content).await? {
-                        // The vault lost a part of it, and the source still has it.
-                        return Ok(None);
-                    }
-                    return Ok(Some((item.content, !bases[number].is_own_progress)));
-                }
-                Ok(_) => number += 1,
-                Err(e) if e.kind() == ErrorKind::Damaged => {
-                    warn!(error = %e, "the manifest before cannot be read any further");
-                    self.warnings.push(format!("content is read anew because the manifest before is damaged: {e}"));
-                    bases.remove(number);
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Waits for the first pending entry and puts it into the manifest.
-    async fn drain_one(&mut self) -> Result<()> {
-        let Some(mut first) = self.pending.pop_front() else { return Ok(()) };
-        let outcome = match &mut first {
-            Pending::Ready(item, is_counted) => {
-                self.counts.unchanged_blobs += u64::from(*is_counted);
-                Outcome::Read(std::mem::take(item))
-            }
-            Pending::Reading(_, task) => loop {
-                tokio::select! {
-                    outcome = &mut *task => {
-                        break outcome.map_err(|e| Error::Internal(format!("a reading task died: {e}")))??;
-                    }
-                    () = tokio::time::sleep(Duration::from_millis(500)) => self.pulse().await?,
-                }
-            },
-        };
-        match outcome {
-            Outcome::Read(item) => self.manifest.push(Record::Blob(*item), &self.writer).await?,
-            Outcome::Gone => {}
-            Outcome::Skipped(reason) => {
-                if let Pending::Reading(entry, _) = &first {
-                    self.skip(entry.container.clone(), entry.name.clone(), reason).await?;
-                }
-            }
-        }
-        self.pulse().await
-    }
-
-    async fn skip(&mut self, container: String, name: String, reason: String) -> Result<()> {
-        warn!(container, name, reason, "a blob is left out");
-        self.counts.skipped_blobs += 1;
-        self.skipped.push(Skipped { container, name, reason });
-        if self.skipped.len() >= SKIPPED_PER_PAGE { self.write_skipped().await } else { Ok(()) }
-    }
-
-    async fn write_skipped(&mut self) -> Result<()> {
-        if self.skipped.is_empty() {
-            return Ok(());
-        }
-        let page = postcard::to_stdvec(&std::mem::take(&mut self.skipped))
-            .map_err(|e| Error::Internal(format!("page of skipped blobs: {e}")))?;
-        self.skipped_pages.push(self.writer.put(PackKind::Metadata, Bytes::from(page)).await?);
-        Ok(())
-    }
-
-    /// Tells the monitor, listens to it, and makes progress durable when it is time.
-    async fn pulse(&mut self) -> Result<()> {
-        let counts = self.counts();
-        self.monitor.progress(&WorkProgress {
-            blobs: self.manifest.totals().blobs,
-            blobs_in_all: None,
-            bytes: counts.read_bytes,
-            bytes_in_all: None,
-            unchanged_blobs: counts.unchanged_blobs,
-            skipped_blobs: counts.skipped_blobs,
-        });
-        if let Some(reason) = self.monitor.should_stop() {
-            return Err(Error::Cancelled(reason));
-        }
-        let now = self.clock.now();
-        if now < self.progress_due {
-            return Ok(());
-        }
-        let root = self.manifest.clone().finish(&self.writer).await?;
-        self.writer.flush().await?;
-        let progress = Progress { registered: self.registration.number(), root, counts: self.counts() };
-        let (instance, job) = (&self.options.instance, &self.options.job);
-        self.progress_number += 1;
-        progress.put(self.vault, instance, job, self.progress_number).await?;
-        self.progress_due = self.clock.now().plus_seconds(self.options.progress_every.as_secs() as i64);
-        Ok(())
-    }
-
-    fn counts(&self) -> BackupCounts {
-        let (read, written) = (self.reader.counts(), self.writer.counts());
-        BackupCounts {
-            read_blobs: self.earlier.read_blobs + read.blobs,
-            read_bytes: self.earlier.read_bytes + read.bytes,
-            new_chunks: self.earlier.new_chunks + written.new_chunks,
-            new_bytes: self.earlier.new_bytes + written.new_bytes,
-            stored_bytes: self.earlier.stored_bytes + written.stored_bytes,
-            ..self.counts
-        }
-    }
-
-    async fn root(&mut self) -> Result<Root> {
-        self.write_skipped().await?;
-        let root = self.manifest.clone().finish(&self.writer).await?;
-        self.writer.flush().await?;
-        Ok(root)
-    }
-
-    async fn finish(&mut self, root: Root) -> Result<Point> {
-        let completed_at = self.clock.now();
-        let point = Point {
-            format: FORMAT.to_owned(),
-            instance: self.options.instance.clone(),
-            job: self.options.job.clone(),
-            source: self.source.describe(),
-            started_at: self.started_at,
-            completed_at,
-            root,
-            counts: self.counts(),
-            skipped_pages: self.skipped_pages.clone(),
-            labels: self.options.labels.clone(),
-        };
-        point.put(self.vault).await
-    }
 }
