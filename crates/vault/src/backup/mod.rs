@@ -5,19 +5,19 @@
 //! which an interrupted job goes on.
 
 mod listing;
+mod pending;
 mod read;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::item::{BlobEntry, ContainerEntry, Content, EntryKey, Item, Timestamp};
+use crate::item::{BlobEntry, ContainerEntry, Content, EntryKey, Timestamp};
 use crate::manifest::{ManifestReader, ManifestWriter, Record, Root};
 use crate::monitor::{Clock, Monitor, WorkProgress};
 use crate::pack::PackKind;
@@ -28,10 +28,9 @@ use crate::state::{Chain, Change};
 use crate::vault::{FORMAT, Vault};
 use crate::write::ChunkWriter;
 use listing::Listing;
+use pending::{Pending, Slot};
 use read::{BlobReader, Outcome};
 
-/// Entries that may be under way between listing and manifest.
-const WINDOW_ENTRIES: usize = 1024;
 /// Skipped blobs of one page.
 const SKIPPED_PER_PAGE: usize = 1000;
 /// Entries of a listing between two looks at the monitor.
@@ -137,13 +136,15 @@ pub async fn run(
     let own = progress.as_ref().filter(|found| found.is_own);
     // Skipped blobs are met again; everything else that was counted is not.
     let counts = own.map(|found| BackupCounts { skipped_blobs: 0, ..found.progress.counts }).unwrap_or_default();
+    let reader = Arc::new(BlobReader::new(source.clone(), writer.clone(), vault.cutter.clone()));
     let mut run = Run {
         vault,
-        source: source.clone(),
+        source,
         options,
         clock,
         monitor,
-        reader: Arc::new(BlobReader::new(source, writer.clone(), vault.cutter.clone())),
+        pending: Pending::new(reader.clone()),
+        reader,
         manifest: ManifestWriter::new(&vault.keys.id_key),
         writer,
         earlier: counts,
@@ -154,7 +155,6 @@ pub async fn run(
         skipped: Vec::new(),
         skipped_pages: Vec::new(),
         warnings,
-        pending: VecDeque::new(),
     };
     let roots: Vec<(Root, bool)> = progress
         .iter()
@@ -247,21 +247,6 @@ async fn chosen_containers(source: &dyn Source, selection: &BackupSelection) -> 
     Ok(containers)
 }
 
-/// An entry between listing and manifest.
-enum Pending {
-    /// Taken over; `true` if it counts as unchanged.
-    Ready(Box<Item>, bool),
-    Reading(Box<BlobEntry>, JoinHandle<Result<Outcome>>),
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Self::Reading(_, task) = self {
-            task.abort();
-        }
-    }
-}
-
 /// The manifest of an earlier run or point, from which content is taken over.
 struct Base<'a> {
     reader: ManifestReader<'a>,
@@ -285,7 +270,7 @@ struct Run<'a> {
     skipped: Vec<Skipped>,
     skipped_pages: Vec<crate::item::ChunkId>,
     warnings: Vec<String>,
-    pending: VecDeque<Pending>,
+    pending: Pending,
 }
 
 /// A listing turned out not to be in key order.
@@ -379,21 +364,15 @@ impl<'a> Run<'a> {
                 _ => {}
             }
             last = Some(entry.clone());
-            let pending = match self.take_over(&entry, bases).await? {
-                Some((content, is_counted)) => Pending::Ready(Box::new(Item { entry, content }), is_counted),
-                None => {
-                    let (reader, wanted) = (self.reader.clone(), entry.clone());
-                    Pending::Reading(Box::new(entry), tokio::spawn(async move { reader.read(wanted).await }))
-                }
-            };
-            self.pending.push_back(pending);
-            while self.pending.len() >= WINDOW_ENTRIES {
-                self.drain_one().await?;
+            match self.take_over(&entry, bases).await? {
+                Some((content, is_unchanged)) => self.pending.push_ready(entry, content, is_unchanged),
+                None => self.pending.push_wanted(entry),
+            }
+            while self.pending.is_full() {
+                self.drain_first().await?;
             }
         }
-        while !self.pending.is_empty() {
-            self.drain_one().await?;
-        }
+        while self.drain_first().await? {}
         self.pulse().await?;
         Ok(Ok(()))
     }
@@ -419,39 +398,44 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    /// Waits for the first pending entry and puts it into the manifest.
-    async fn drain_one(&mut self) -> Result<()> {
-        let Some(mut first) = self.pending.pop_front() else { return Ok(()) };
-        let outcome = match &mut first {
-            Pending::Ready(item, is_counted) => {
-                self.counts.unchanged_blobs += u64::from(*is_counted);
-                Outcome::Read(std::mem::take(item))
-            }
-            Pending::Reading(_, task) => loop {
+    /// Waits for the first pending group and puts it into the manifest; `false` if there is none.
+    async fn drain_first(&mut self) -> Result<bool> {
+        let Some(mut group) = self.pending.take_first() else { return Ok(false) };
+        let mut outcomes = match &mut group.task {
+            None => Vec::new(),
+            Some(task) => loop {
                 tokio::select! {
-                    outcome = &mut *task => {
-                        break outcome.map_err(|e| Error::Internal(format!("a reading task died: {e}")))??;
+                    outcomes = &mut *task => {
+                        break outcomes.map_err(|e| Error::Internal(format!("a reading task died: {e}")))??;
                     }
                     () = tokio::time::sleep(Duration::from_millis(500)) => self.pulse().await?,
                 }
             },
-        };
-        match outcome {
-            Outcome::Read(item) => self.manifest.push(Record::Blob(*item), &self.writer).await?,
-            Outcome::Gone => {}
-            Outcome::Skipped(reason) => {
-                if let Pending::Reading(entry, _) = &first {
-                    self.skip(entry.container.clone(), entry.name.clone(), reason).await?;
+        }
+        .into_iter();
+        for slot in std::mem::take(&mut group.slots) {
+            let outcome = match slot {
+                Slot::Ready(item, is_unchanged) => {
+                    self.counts.unchanged_blobs += u64::from(is_unchanged);
+                    Outcome::Read(item)
                 }
+                Slot::Reading => outcomes.next().ok_or_else(|| Error::Internal("a blob has no outcome".into()))?,
+            };
+            match outcome {
+                Outcome::Read(item) => self.manifest.push(Record::Blob(*item), &self.writer).await?,
+                Outcome::Gone => {}
+                Outcome::Skipped(skipped) => self.skip(skipped).await?,
             }
         }
-        self.pulse().await
+        self.pulse().await?;
+        Ok(true)
     }
 
-    async fn skip(&mut self, container: String, name: String, reason: String) -> Result<()> {
+    async fn skip(&mut self, skipped: Skipped) -> Result<()> {
+        let Skipped { container, name, reason } = &skipped;
         warn!(container, name, reason, "a blob is left out");
         self.counts.skipped_blobs += 1;
-        self.skipped.push(Skipped { container, name, reason });
+        self.skipped.push(skipped);
         if self.skipped.len() >= SKIPPED_PER_PAGE { self.write_skipped().await } else { Ok(()) }
     }
 
