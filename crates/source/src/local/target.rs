@@ -23,6 +23,9 @@ const WHOLE_LIMIT_BYTES: u64 = 8 << 20;
 /// Files above this are flushed one by one; see [`LocalFolder::sync_all`].
 const FLUSH_ABOVE_BYTES: u64 = 1 << 20;
 
+/// Small files that are written by one thread one after the other: more threads in one folder would only wait for each other.
+const WRITES_TOGETHER: usize = 256;
+
 /// What writers share.
 #[derive(Default)]
 pub(crate) struct Writing {
@@ -42,6 +45,57 @@ struct Place {
     folder: Arc<OwnedFd>,
     folders: Vec<String>,
     component: String,
+    /// False if there is certainly nothing beside the file that would have to go.
+    may_have_sidecar: bool,
+}
+
+/// A container into which neighbours are written one after the other: what they share is opened once.
+struct Neighbours<'a> {
+    inner: &'a Inner,
+    /// Its name, its handle, and whether some of its files have properties beside them.
+    container: Option<(String, Arc<OwnedFd>, bool)>,
+    folder: Option<(Vec<String>, Arc<OwnedFd>)>,
+}
+
+impl Neighbours<'_> {
+    fn write(&mut self, entry: &BlobEntry, content: &[u8], on_conflict: OnConflict) -> Result<Written, SourceError> {
+        let place = self.place(entry)?;
+        match self.inner.write_at(&place, entry, content, on_conflict) {
+            // A folder that was removed meanwhile is made again.
+            Err(error) if error.kind == SourceErrorKind::NotFound => {
+                self.folder = None;
+                self.inner.write_whole(entry, content, on_conflict)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn place(&mut self, entry: &BlobEntry) -> Result<Place, SourceError> {
+        let failed = |error| tree::failed("make the folders of", &entry.display_name(), error);
+        let (container, has_sidecars) = match &self.container {
+            Some((name, handle, has_sidecars)) if *name == entry.container => (Arc::clone(handle), *has_sidecars),
+            _ => {
+                self.inner.claim_for(&entry.container)?;
+                let handle = Arc::new(self.inner.require_container(&entry.container)?);
+                let has_sidecars = sidecar::open_folder(handle.as_fd(), &[]).map_err(failed)?.is_some();
+                self.container = Some((entry.container.clone(), Arc::clone(&handle), has_sidecars));
+                self.folder = None;
+                (handle, has_sidecars)
+            }
+        };
+        let mut folders = names::encode(&entry.name);
+        let component = folders.pop().unwrap_or_default();
+        let folder = match &self.folder {
+            _ if folders.is_empty() => Arc::clone(&container),
+            Some((last, handle)) if *last == folders => Arc::clone(handle),
+            _ => {
+                let handle = self.inner.folder_for(&entry.container, container.as_fd(), &folders).map_err(failed)?;
+                self.folder = Some((folders.clone(), Arc::clone(&handle)));
+                handle
+            }
+        };
+        Ok(Place { container, folder, folders, component, may_have_sidecar: has_sidecars })
+    }
 }
 
 /// A file that has its content but not yet its name. Dropping it removes it.
@@ -134,8 +188,12 @@ impl Inner {
         Ok(is_new)
     }
 
+    fn claim_for(&self, container: &str) -> Result<(), SourceError> {
+        self.claim(container).map_err(|reason| SourceError::new(SourceErrorKind::Refused, reason))
+    }
+
     fn place(&self, entry: &BlobEntry) -> Result<Place, SourceError> {
-        self.claim(&entry.container).map_err(|reason| SourceError::new(SourceErrorKind::Refused, reason))?;
+        self.claim_for(&entry.container)?;
         let container = Arc::new(self.require_container(&entry.container)?);
         let mut folders = names::encode(&entry.name);
         let component = folders.pop().unwrap_or_default();
@@ -145,7 +203,7 @@ impl Inner {
             self.folder_for(&entry.container, container.as_fd(), &folders)
                 .map_err(|error| tree::failed("make the folders of", &entry.display_name(), error))?
         };
-        Ok(Place { container, folder, folders, component })
+        Ok(Place { container, folder, folders, component, may_have_sidecar: true })
     }
 
     fn folder_for(&self, name: &str, container: BorrowedFd<'_>, folders: &[String]) -> Result<Arc<OwnedFd>, Errno> {
@@ -201,16 +259,18 @@ impl Inner {
         entry: &BlobEntry,
         on_conflict: OnConflict,
     ) -> Result<Option<String>, SourceError> {
+        if on_conflict == OnConflict::Overwrite {
+            return Ok(None);
+        }
         let found = self.existing(place).map_err(|error| tree::failed("look at", &entry.display_name(), error))?;
         let Some(stat) = found else { return Ok(None) };
         match on_conflict {
-            OnConflict::Overwrite => Ok(None),
             OnConflict::Fail => Err(conflict(entry)),
             OnConflict::Skip => Ok(Some("a file of that name is there already".to_owned())),
             OnConflict::Newer if tree::modified_at(&stat) >= entry.modified_at => {
                 Ok(Some("the file that is there is as new or newer".to_owned()))
             }
-            OnConflict::Newer => Ok(None),
+            OnConflict::Newer | OnConflict::Overwrite => Ok(None),
         }
     }
 
@@ -246,7 +306,8 @@ impl Inner {
                 let scratch = self.part_name().map_err(failed)?;
                 sidecar::write(container, &place.folders, &place.component, &properties, &scratch)
             }
-            None => sidecar::remove(container, &place.folders, &place.component),
+            None if place.may_have_sidecar => sidecar::remove(container, &place.folders, &place.component),
+            None => Ok(()),
         }
         .map_err(|error| tree::failed("write the properties of", &shown, error))?;
         let may_replace = matches!(on_conflict, OnConflict::Overwrite | OnConflict::Newer);
@@ -299,14 +360,23 @@ impl Inner {
     }
 
     fn write_whole(&self, entry: &BlobEntry, content: &[u8], on_conflict: OnConflict) -> Result<Written, SourceError> {
-        let shown = entry.display_name();
-        let place = self.place(entry)?;
-        if let Some(reason) = self.check_conflict(&place, entry, on_conflict)? {
+        self.write_at(&self.place(entry)?, entry, content, on_conflict)
+    }
+
+    fn write_at(
+        &self,
+        place: &Place,
+        entry: &BlobEntry,
+        content: &[u8],
+        on_conflict: OnConflict,
+    ) -> Result<Written, SourceError> {
+        if let Some(reason) = self.check_conflict(place, entry, on_conflict)? {
             return Ok(Written::Skipped(reason));
         }
-        let mut part = self.start_part(&place).map_err(|error| tree::failed("write", &shown, error))?;
+        let shown = entry.display_name();
+        let mut part = self.start_part(place).map_err(|error| tree::failed("write", &shown, error))?;
         part.file.write_all(content).map_err(|error| tree::failed_io("write", &shown, &error))?;
-        self.complete(part, &place, entry, on_conflict)
+        self.complete(part, place, entry, on_conflict)
     }
 }
 
@@ -359,6 +429,23 @@ impl Target for LocalFolder {
     ) -> Result<Written, SourceError> {
         let entry = entry.clone();
         self.blocking(move |inner| inner.write_whole(&entry, &content, on_conflict)).await
+    }
+
+    fn writes_together(&self) -> usize {
+        WRITES_TOGETHER
+    }
+
+    async fn write_many(
+        &self,
+        blobs: Arc<Vec<(BlobEntry, Bytes)>>,
+        on_conflict: OnConflict,
+    ) -> Vec<Result<Written, SourceError>> {
+        let count = blobs.len();
+        let written = self.blocking(move |inner| {
+            let mut neighbours = Neighbours { inner, container: None, folder: None };
+            Ok(blobs.iter().map(|(entry, content)| neighbours.write(entry, content, on_conflict)).collect())
+        });
+        written.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn delete(&self, entry: &BlobEntry) -> Result<bool, SourceError> {
