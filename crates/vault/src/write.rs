@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, RwLock, Semaphore};
+use tokio::sync::{Mutex, RwLock, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::chunk::chunk_id;
@@ -262,7 +262,7 @@ impl ChunkWriter {
             }
             let builder = self.open(kind).lock().await.builder.take();
             if let Some(builder) = builder {
-                self.upload(builder).await?;
+                self.upload(builder, self.upload_permit().await?).await?;
             }
         }
         let lost = self.lock_known().in_flight.len();
@@ -309,24 +309,32 @@ impl ChunkWriter {
     }
 
     async fn add(&self, kind: PackKind, frame: PreparedFrame) -> Result<()> {
-        let full = {
+        let (builder, permit) = {
             let mut open = self.open(kind).lock().await;
             let builder = match &mut open.builder {
                 Some(builder) => builder,
                 empty => empty.insert(PackBuilder::new(&self.keys, kind)?),
             };
             builder.add(frame)?;
-            if builder.is_full() { open.builder.take() } else { None }
+            if !builder.is_full() {
+                return Ok(());
+            }
+            // While a full pack waits for its turn no other is begun: a slow store must hold back its writers, not fill the memory.
+            let permit = self.upload_permit().await?;
+            (open.builder.take(), permit)
         };
-        if let Some(builder) = full {
-            self.upload(builder).await?;
+        if let Some(builder) = builder {
+            self.upload(builder, permit).await?;
             self.write_run(RUN_ENTRIES).await?;
         }
         Ok(())
     }
 
-    async fn upload(&self, builder: PackBuilder) -> Result<()> {
-        let _permit = self.uploads.acquire().await.map_err(|_| Error::Internal("the writer is closed".into()))?;
+    async fn upload_permit(&self) -> Result<SemaphorePermit<'_>> {
+        self.uploads.acquire().await.map_err(|_| Error::Internal("the writer is closed".into()))
+    }
+
+    async fn upload(&self, builder: PackBuilder, _permit: SemaphorePermit<'_>) -> Result<()> {
         let (id, file, frames) = builder.finish()?;
         let stored_bytes = file.len() as u64;
         if self.store.put_if_absent(&id.file_name(), file).await? == Put::Exists {

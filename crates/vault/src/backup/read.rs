@@ -19,8 +19,8 @@ use crate::write::ChunkWriter;
 
 /// Blobs, or groups of small ones, that are read at once.
 const READS: usize = 16;
-/// Blobs of several ranges that are read at once.
-const LARGE_READS: usize = 4;
+/// Ranges of blobs of several chunks that are read at once.
+const LARGE_RANGES: usize = 8;
 /// Bytes that may be in memory between source and packs, in KiB.
 const BUDGET_KIB: usize = 48 << 10;
 /// One ranged read.
@@ -72,7 +72,7 @@ impl BlobReader {
             writer,
             cutter,
             reads: Semaphore::new(READS),
-            large: Semaphore::new(LARGE_READS),
+            large: Semaphore::new(LARGE_RANGES),
             budget: Arc::new(Semaphore::new(BUDGET_KIB)),
             blobs: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -181,8 +181,8 @@ impl BlobReader {
     }
 
     async fn large_content(self: &Arc<Self>, entry: &BlobEntry) -> Result<Content> {
-        let _place = self.large.acquire().await.map_err(|_| closed())?;
         let ranges = entry.size_bytes.div_ceil(RANGE_BYTES);
+        let _places = self.large.acquire_many(ranges.min(RANGES as u64) as u32).await.map_err(|_| closed())?;
         let mut next = 0;
         let mut ahead: VecDeque<RangeRead> = VecDeque::new();
         let mut chunker = Chunker::new(&self.cutter);
