@@ -177,24 +177,34 @@ fn compress(plaintext: &[u8]) -> Result<Option<Vec<u8>>> {
     Ok(worthwhile(encoded.len(), plaintext.len()).then_some(encoded))
 }
 
-/// Compressors that are not in use. One has about a mebibyte of tables, which cost more to make than a small frame to compress.
-static IDLE_COMPRESSORS: Mutex<Vec<Compressor<'static>>> = Mutex::new(Vec::new());
+/// A compressor with room for what it makes: both cost more to make anew than a small frame to compress.
+struct Workplace {
+    compressor: Compressor<'static>,
+    room: Vec<u8>,
+}
+
+/// Workplaces that nobody uses at the moment.
+static IDLE: Mutex<Vec<Workplace>> = Mutex::new(Vec::new());
 /// More than this are not kept.
-const IDLE_COMPRESSORS_AT_MOST: usize = 8;
+const IDLE_AT_MOST: usize = 4;
 
 fn compress_at(level: i32, plaintext: &[u8]) -> Result<Vec<u8>> {
     let failed = |e: std::io::Error| Error::Internal(format!("zstd: {e}"));
-    let idle = || IDLE_COMPRESSORS.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept = idle().pop();
-    let mut compressor = match kept {
-        Some(compressor) => compressor,
-        None => Compressor::new(level).map_err(failed)?,
+    let lock = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = lock().pop();
+    let mut workplace = match kept {
+        Some(workplace) => workplace,
+        None => Workplace { compressor: Compressor::new(level).map_err(failed)?, room: Vec::new() },
     };
+    let Workplace { compressor, room } = &mut workplace;
+    room.clear();
+    room.reserve(zstd::zstd_safe::compress_bound(plaintext.len()));
     compressor.set_compression_level(level).map_err(failed)?;
-    let encoded = compressor.compress(plaintext).map_err(failed)?;
-    let mut idle = idle();
-    if idle.len() < IDLE_COMPRESSORS_AT_MOST {
-        idle.push(compressor);
+    compressor.compress_to_buffer(plaintext, room).map_err(failed)?;
+    let encoded = room.as_slice().to_vec();
+    let mut idle = lock();
+    if idle.len() < IDLE_AT_MOST {
+        idle.push(workplace);
     }
     Ok(encoded)
 }

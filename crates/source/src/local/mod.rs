@@ -323,7 +323,7 @@ impl Inner {
         }
     }
 
-    fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
+    fn read(&self, entry: &BlobEntry, range: Range<u64>, room: Vec<u8>) -> Result<Bytes, SourceError> {
         let shown = entry.display_name();
         let container = self.require_container(&entry.container)?;
         let located = self
@@ -333,7 +333,7 @@ impl Inner {
         if located.etag != entry.etag {
             return Err(changed(entry));
         }
-        read_range(&located.file, &located.stat, range, entry)
+        read_range(&located.file, &located.stat, range, entry, room)
     }
 
     fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
@@ -367,7 +367,9 @@ impl Source for LocalFolder {
 
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
         let entry = entry.clone();
-        self.blocking(move |inner| inner.read(&entry, range)).await
+        // Room is made here, on one of few threads: allocators keep free memory for each thread, and blocking threads are many.
+        let room = Vec::with_capacity(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0));
+        self.blocking(move |inner| inner.read(&entry, range, room)).await
     }
 
     fn reads_together(&self) -> usize {
@@ -393,13 +395,19 @@ fn changed(entry: &BlobEntry) -> SourceError {
     SourceError::new(SourceErrorKind::Changed, format!("{} changed since it was listed", entry.display_name()))
 }
 
-/// Part of an open file which `stat` described when it was opened.
-fn read_range(file: &File, stat: &Stat, range: Range<u64>, entry: &BlobEntry) -> Result<Bytes, SourceError> {
+/// Part of an open file which `stat` described when it was opened, read into `bytes`.
+fn read_range(
+    file: &File,
+    stat: &Stat,
+    range: Range<u64>,
+    entry: &BlobEntry,
+    mut bytes: Vec<u8>,
+) -> Result<Bytes, SourceError> {
     let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(|_| {
         let message = format!("the range asked of {} is too long", entry.display_name());
         SourceError::new(SourceErrorKind::Refused, message)
     })?;
-    let mut bytes = vec![0; length];
+    bytes.resize(length, 0);
     if let Err(error) = file.read_exact_at(&mut bytes, range.start) {
         return match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Err(changed(entry)),

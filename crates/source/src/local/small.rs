@@ -41,7 +41,7 @@ impl<'a> SmallFiles<'a> {
         match self.read_plain(entry) {
             Ok(Some(content)) => content,
             // Also what went wrong on this way is told by the other.
-            Ok(None) | Err(_) => self.inner.read(entry, 0..entry.size_bytes),
+            Ok(None) | Err(_) => self.inner.read(entry, 0..entry.size_bytes, Vec::new()),
         }
     }
 
@@ -59,7 +59,7 @@ impl<'a> SmallFiles<'a> {
         };
         let is_as_listed =
             tree::file_type(&stat) == FileType::RegularFile && walk::etag(&stat, kept.as_ref()) == entry.etag;
-        Ok(is_as_listed.then(|| read_range(&file, &stat, 0..entry.size_bytes, entry)))
+        Ok(is_as_listed.then(|| read_range(&file, &stat, 0..entry.size_bytes, entry, Vec::new())))
     }
 
     fn folder(&mut self, container: &str, path: &str) -> Result<Option<&OpenFolder>, Errno> {
