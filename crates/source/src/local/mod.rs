@@ -4,6 +4,7 @@
 //! never followed. Blob names become file names by the escapes of `names`; what a file cannot hold lies in `sidecar`.
 
 mod names;
+mod neighbours;
 mod sidecar;
 mod small;
 mod target;

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamp
 use rustix::io::Errno;
 
 use super::names::{BESIDE_FOLDER, PART_PREFIX};
+use super::neighbours::Neighbours;
 use super::sidecar::Properties;
 use super::{Inner, Layout, LocalFolder, is_component, lock, names, sidecar, tree};
 
@@ -40,62 +41,13 @@ pub(crate) struct Writing {
 type LastFolder = (String, Vec<String>, Arc<OwnedFd>);
 
 /// Where one blob goes.
-struct Place {
-    container: Arc<OwnedFd>,
-    folder: Arc<OwnedFd>,
-    folders: Vec<String>,
-    component: String,
+pub(super) struct Place {
+    pub(super) container: Arc<OwnedFd>,
+    pub(super) folder: Arc<OwnedFd>,
+    pub(super) folders: Vec<String>,
+    pub(super) component: String,
     /// False if there is certainly nothing beside the file that would have to go.
-    may_have_sidecar: bool,
-}
-
-/// A container into which neighbours are written one after the other: what they share is opened once.
-struct Neighbours<'a> {
-    inner: &'a Inner,
-    /// Its name, its handle, and whether some of its files have properties beside them.
-    container: Option<(String, Arc<OwnedFd>, bool)>,
-    folder: Option<(Vec<String>, Arc<OwnedFd>)>,
-}
-
-impl Neighbours<'_> {
-    fn write(&mut self, entry: &BlobEntry, content: &[u8], on_conflict: OnConflict) -> Result<Written, SourceError> {
-        let place = self.place(entry)?;
-        match self.inner.write_at(&place, entry, content, on_conflict) {
-            // A folder that was removed meanwhile is made again.
-            Err(error) if error.kind == SourceErrorKind::NotFound => {
-                self.folder = None;
-                self.inner.write_whole(entry, content, on_conflict)
-            }
-            outcome => outcome,
-        }
-    }
-
-    fn place(&mut self, entry: &BlobEntry) -> Result<Place, SourceError> {
-        let failed = |error| tree::failed("make the folders of", &entry.display_name(), error);
-        let (container, has_sidecars) = match &self.container {
-            Some((name, handle, has_sidecars)) if *name == entry.container => (Arc::clone(handle), *has_sidecars),
-            _ => {
-                self.inner.claim_for(&entry.container)?;
-                let handle = Arc::new(self.inner.require_container(&entry.container)?);
-                let has_sidecars = sidecar::open_folder(handle.as_fd(), &[]).map_err(failed)?.is_some();
-                self.container = Some((entry.container.clone(), Arc::clone(&handle), has_sidecars));
-                self.folder = None;
-                (handle, has_sidecars)
-            }
-        };
-        let mut folders = names::encode(&entry.name);
-        let component = folders.pop().unwrap_or_default();
-        let folder = match &self.folder {
-            _ if folders.is_empty() => Arc::clone(&container),
-            Some((last, handle)) if *last == folders => Arc::clone(handle),
-            _ => {
-                let handle = self.inner.folder_for(&entry.container, container.as_fd(), &folders).map_err(failed)?;
-                self.folder = Some((folders.clone(), Arc::clone(&handle)));
-                handle
-            }
-        };
-        Ok(Place { container, folder, folders, component, may_have_sidecar: has_sidecars })
-    }
+    pub(super) may_have_sidecar: bool,
 }
 
 /// A file that has its content but not yet its name. Dropping it removes it.
@@ -188,7 +140,7 @@ impl Inner {
         Ok(is_new)
     }
 
-    fn claim_for(&self, container: &str) -> Result<(), SourceError> {
+    pub(super) fn claim_for(&self, container: &str) -> Result<(), SourceError> {
         self.claim(container).map_err(|reason| SourceError::new(SourceErrorKind::Refused, reason))
     }
 
@@ -206,7 +158,12 @@ impl Inner {
         Ok(Place { container, folder, folders, component, may_have_sidecar: true })
     }
 
-    fn folder_for(&self, name: &str, container: BorrowedFd<'_>, folders: &[String]) -> Result<Arc<OwnedFd>, Errno> {
+    pub(super) fn folder_for(
+        &self,
+        name: &str,
+        container: BorrowedFd<'_>,
+        folders: &[String],
+    ) -> Result<Arc<OwnedFd>, Errno> {
         {
             let last = lock(&self.writing.last_folder);
             if let Some((last_name, last_folders, folder)) = last.as_ref()
@@ -359,11 +316,16 @@ impl Inner {
         Ok(true)
     }
 
-    fn write_whole(&self, entry: &BlobEntry, content: &[u8], on_conflict: OnConflict) -> Result<Written, SourceError> {
+    pub(super) fn write_whole(
+        &self,
+        entry: &BlobEntry,
+        content: &[u8],
+        on_conflict: OnConflict,
+    ) -> Result<Written, SourceError> {
         self.write_at(&self.place(entry)?, entry, content, on_conflict)
     }
 
-    fn write_at(
+    pub(super) fn write_at(
         &self,
         place: &Place,
         entry: &BlobEntry,
@@ -442,7 +404,7 @@ impl Target for LocalFolder {
     ) -> Vec<Result<Written, SourceError>> {
         let count = blobs.len();
         let written = self.blocking(move |inner| {
-            let mut neighbours = Neighbours { inner, container: None, folder: None };
+            let mut neighbours = Neighbours::new(inner);
             Ok(blobs.iter().map(|(entry, content)| neighbours.write(entry, content, on_conflict)).collect())
         });
         written.await.unwrap_or_else(|error| vec![Err(error); count])
