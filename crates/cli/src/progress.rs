@@ -79,7 +79,7 @@ impl ProgressView {
     pub(crate) fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => self.line(text),
+            None => self.line(|| text.to_owned()),
         }
     }
 
@@ -90,11 +90,11 @@ impl ProgressView {
         }
     }
 
-    fn line(&self, text: &str) {
+    fn line(&self, text: impl FnOnce() -> String) {
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if last.elapsed() >= LINE_EVERY {
             *last = Instant::now();
-            output::note(&format!("{}: {text}", self.label));
+            output::note(&format!("{}: {}", self.label, text()));
         }
     }
 }
@@ -107,8 +107,7 @@ impl Drop for ProgressView {
 
 impl Monitor for ProgressView {
     fn progress(&self, progress: &WorkProgress) {
-        let text = describe(progress);
-        let Some(bar) = &self.bar else { return self.line(&text) };
+        let Some(bar) = &self.bar else { return self.line(|| describe(progress)) };
         if let Some(all) = progress.bytes_in_all.filter(|all| *all > 0) {
             if bar.length().is_none() {
                 bar.set_length(all);
@@ -116,7 +115,7 @@ impl Monitor for ProgressView {
             }
             bar.set_position(progress.bytes.min(all));
         }
-        bar.set_message(text);
+        bar.set_message(describe(progress));
     }
 
     fn should_stop(&self) -> Option<String> {

@@ -78,6 +78,7 @@ struct Inner {
 pub struct MemoryAccount {
     inner: std::sync::Arc<Mutex<Inner>>,
     page_entries: Option<usize>,
+    together: Option<usize>,
 }
 
 impl MemoryAccount {
@@ -90,6 +91,13 @@ impl MemoryAccount {
     #[must_use]
     pub fn with_pages_of(mut self, entries: usize) -> Self {
         self.page_entries = Some(entries);
+        self
+    }
+
+    /// The same account, which likes small blobs to be read and written so many at a time.
+    #[must_use]
+    pub fn with_groups_of(mut self, blobs: usize) -> Self {
+        self.together = Some(blobs);
         self
     }
 
@@ -341,6 +349,10 @@ impl Source for MemoryAccount {
         Ok(content.slice(range.start as usize..range.end as usize))
     }
 
+    fn reads_together(&self) -> usize {
+        self.together.unwrap_or(1)
+    }
+
     async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
         Ok(self.lock().blobs.get(&(container.to_owned(), name.to_owned())).map(|(entry, _)| entry.clone()))
     }
@@ -366,6 +378,10 @@ impl Target for MemoryAccount {
 
     fn whole_limit_bytes(&self) -> u64 {
         8 << 20
+    }
+
+    fn writes_together(&self) -> usize {
+        self.together.unwrap_or(1)
     }
 
     async fn write_whole(

@@ -3,8 +3,11 @@
 //! A pack is `header | frames | sealed footer | trailer`. A frame holds one chunk, or several small ones, compressed together.
 //! Every byte is authenticated: frames by their position and pack, the header by the footer, the trailer by what it points to.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use zstd::bulk::Compressor;
 
 use crate::chunk::chunk_id;
 use crate::error::{Error, Result};
@@ -154,7 +157,8 @@ impl FrameEntry {
 
 /// The plaintext of a frame, ready to be sealed: a codec byte, then the chunks, compressed where that helps.
 pub struct PreparedFrame {
-    encoded: Vec<u8>,
+    codec: u8,
+    encoded: Bytes,
     chunks: Vec<(ChunkId, u32)>,
 }
 
@@ -163,44 +167,75 @@ const ZSTD: u8 = 1;
 
 impl PreparedFrame {
     /// Compresses `plaintext`, the concatenation of `chunks`. This is the costly part and needs no lock.
-    pub fn new(plaintext: &[u8], chunks: Vec<(ChunkId, u32)>) -> Result<Self> {
-        let encoded = match compress(plaintext)? {
-            Some(encoded) => encoded,
-            None => {
-                let mut encoded = Vec::with_capacity(1 + plaintext.len() + TAG_BYTES);
-                encoded.push(RAW);
-                encoded.extend_from_slice(plaintext);
-                encoded
-            }
-        };
-        Ok(Self { encoded, chunks })
+    pub fn new(plaintext: Bytes, chunks: Vec<(ChunkId, u32)>) -> Result<Self> {
+        Ok(match compress(&plaintext)? {
+            Some(encoded) => Self { codec: ZSTD, encoded: Bytes::from(encoded), chunks },
+            None => Self { codec: RAW, encoded: plaintext, chunks },
+        })
     }
 }
 
-/// `None` if compressing gains less than one part in 32. A sample decides for large incompressible content.
+/// Content that cannot be told from noise by its bytes alone; compressing it gains nothing. Looks at 4 KiB at most.
+pub(crate) fn looks_random(content: &[u8]) -> bool {
+    const SAMPLE_BYTES: usize = 4 << 10;
+    let start = content.len().saturating_sub(SAMPLE_BYTES) / 2;
+    let sample = &content[start..content.len().min(start + SAMPLE_BYTES)];
+    let mut counts = [0_u32; 256];
+    for byte in sample {
+        counts[usize::from(*byte)] += 1;
+    }
+    // Of all pairs of bytes one in 256 is equal in noise, and many more in anything else.
+    let equal_pairs: u64 = counts.iter().map(|count| u64::from(*count) * u64::from(count.saturating_sub(1))).sum();
+    let pairs = (sample.len() * sample.len().saturating_sub(1)) as u64;
+    equal_pairs * 128 < pairs
+}
+
+/// `None` if compressing gains less than one part in 32. Samples decide for large incompressible content.
 fn compress(plaintext: &[u8]) -> Result<Option<Vec<u8>>> {
     const SAMPLE_BYTES: usize = 16 << 10;
-    let failed = |e: std::io::Error| Error::Internal(format!("zstd: {e}"));
     let worthwhile = |length: usize, of: usize| length < of - of / 32;
     if plaintext.len() >= 8 * SAMPLE_BYTES {
         let middle = plaintext.len() / 2;
-        let sample = &plaintext[middle..middle + SAMPLE_BYTES];
-        let start = &plaintext[..SAMPLE_BYTES];
-        let gains = |part: &[u8]| -> Result<bool> {
-            Ok(worthwhile(zstd::bulk::compress(part, 1).map_err(failed)?.len(), part.len()))
-        };
-        if !gains(sample)? && !gains(start)? {
+        let samples = [&plaintext[middle..middle + SAMPLE_BYTES], &plaintext[..SAMPLE_BYTES]];
+        let gains = |sample: &[u8]| -> Result<bool> { Ok(worthwhile(compress_at(1, sample)?.len(), sample.len())) };
+        if !gains(samples[0])? && !gains(samples[1])? {
             return Ok(None);
         }
     }
-    let mut encoded = Vec::with_capacity(1 + zstd::zstd_safe::compress_bound(plaintext.len()) + TAG_BYTES);
-    encoded.push(ZSTD);
-    let mut cursor = std::io::Cursor::new(&mut encoded);
-    cursor.set_position(1);
-    zstd::bulk::Compressor::new(ZSTD_LEVEL)
-        .and_then(|mut compressor| compressor.compress_to_buffer(plaintext, &mut cursor))
-        .map_err(failed)?;
+    let encoded = compress_at(ZSTD_LEVEL, plaintext)?;
     Ok(worthwhile(encoded.len(), plaintext.len()).then_some(encoded))
+}
+
+/// A compressor with room for what it makes: both cost more to make anew than a small frame to compress.
+struct Workplace {
+    compressor: Compressor<'static>,
+    room: Vec<u8>,
+}
+
+/// Workplaces that nobody uses at the moment.
+static IDLE: Mutex<Vec<Workplace>> = Mutex::new(Vec::new());
+/// More than this are not kept.
+const IDLE_AT_MOST: usize = 4;
+
+fn compress_at(level: i32, plaintext: &[u8]) -> Result<Vec<u8>> {
+    let failed = |e: std::io::Error| Error::Internal(format!("zstd: {e}"));
+    let lock = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = lock().pop();
+    let mut workplace = match kept {
+        Some(workplace) => workplace,
+        None => Workplace { compressor: Compressor::new(level).map_err(failed)?, room: Vec::new() },
+    };
+    let Workplace { compressor, room } = &mut workplace;
+    room.clear();
+    room.reserve(zstd::zstd_safe::compress_bound(plaintext.len()));
+    compressor.set_compression_level(level).map_err(failed)?;
+    compressor.compress_to_buffer(plaintext, room).map_err(failed)?;
+    let encoded = room.as_slice().to_vec();
+    let mut idle = lock();
+    if idle.len() < IDLE_AT_MOST {
+        idle.push(workplace);
+    }
+    Ok(encoded)
 }
 
 /// A pack that is being filled, in memory.
@@ -220,7 +255,10 @@ impl PackBuilder {
             PackKind::Content => keys.new_content_key()?,
             PackKind::Metadata => keys.new_metadata_key()?,
         };
-        let mut file = Vec::with_capacity(TARGET_BYTES / 4);
+        let mut file = Vec::with_capacity(match kind {
+            PackKind::Content => TARGET_BYTES + TARGET_BYTES / 8,
+            PackKind::Metadata => TARGET_BYTES / 4,
+        });
         file.extend_from_slice(MAGIC);
         file.push(kind.code());
         file.extend_from_slice(&wrapped);
@@ -250,11 +288,13 @@ impl PackBuilder {
     /// Seals a frame at the end of the pack.
     pub fn add(&mut self, frame: PreparedFrame) -> Result<()> {
         let offset = u32::try_from(self.file.len()).map_err(|_| Error::Internal("a pack grew beyond 4 GiB".into()))?;
-        let mut piece = frame.encoded;
-        self.sealer.seal(u64::from(offset), &self.id.0, &mut piece)?;
+        let start = self.file.len();
+        self.file.push(frame.codec);
+        self.file.extend_from_slice(&frame.encoded);
+        let tag = self.sealer.seal_detached(u64::from(offset), &self.id.0, &mut self.file[start..])?;
+        self.file.extend_from_slice(&tag);
         let sealed_bytes =
-            u32::try_from(piece.len()).map_err(|_| Error::Internal("a frame grew beyond 4 GiB".into()))?;
-        self.file.extend_from_slice(&piece);
+            u32::try_from(self.file.len() - start).map_err(|_| Error::Internal("a frame grew beyond 4 GiB".into()))?;
         self.frames.push(FrameEntry { offset, sealed_bytes, chunks: frame.chunks });
         Ok(())
     }
@@ -410,7 +450,7 @@ mod tests {
         let mut builder = PackBuilder::new(keys, kind, WriterId([9; 8])).unwrap();
         for chunks in frames {
             let named = chunks.iter().map(|c| (chunk_id(&keys.id_key, c), c.len() as u32)).collect();
-            builder.add(PreparedFrame::new(&chunks.concat(), named).unwrap()).unwrap();
+            builder.add(PreparedFrame::new(chunks.concat().into(), named).unwrap()).unwrap();
         }
         let (id, file, entries) = builder.finish().unwrap();
         (id, file.to_vec(), entries)
@@ -432,6 +472,20 @@ mod tests {
                 frame.locations(id).map(|(chunk, at)| check_chunk(&keys, &opened, chunk, &at).unwrap()).collect();
             assert_eq!(found, [&b"one"[..], b"", b"three"]);
         }
+    }
+
+    #[test]
+    fn noise_is_told_from_everything_that_can_be_compressed() {
+        let mut noise = vec![0; 64 << 10];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        for length in [64, 500, 4096, 64 << 10] {
+            assert!(looks_random(&noise[..length]), "{length} bytes of noise");
+            let text: Vec<u8> = b"ts=17 INFO the quick brown fox ".iter().copied().cycle().take(length).collect();
+            assert!(!looks_random(&text), "{length} bytes of text");
+            let digits: Vec<u8> = hex::encode(&noise[..length]).into_bytes();
+            assert!(!looks_random(&digits), "{length} bytes in hexadecimal digits");
+        }
+        assert!(!looks_random(&[]) && !looks_random(&[7]), "nothing says that it is noise");
     }
 
     #[test]

@@ -73,6 +73,17 @@ impl Sealer {
             .map_err(|_| Error::Internal("a piece is too long to be sealed".into()))
     }
 
+    /// Like [`Self::seal`], where the piece lies inside of a longer file: encrypts it in place and returns the tag, which belongs behind it.
+    pub fn seal_detached(&self, offset: u64, associated: &[u8], piece: &mut [u8]) -> Result<[u8; TAG_BYTES]> {
+        let mut bytes = [0; TAG_BYTES];
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(nonce(offset), Aad::from(associated), piece)
+            .map_err(|_| Error::Internal("a piece is too long to be sealed".into()))?;
+        bytes.copy_from_slice(tag.as_ref());
+        Ok(bytes)
+    }
+
     /// Decrypts in place; `None` if a single bit of piece, tag, offset or associated data is not what was sealed.
     pub fn open<'a>(&self, offset: u64, associated: &[u8], piece: &'a mut [u8]) -> Option<&'a mut [u8]> {
         self.key.open_in_place(nonce(offset), Aad::from(associated), piece).ok()

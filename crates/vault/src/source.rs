@@ -1,6 +1,7 @@
 //! The trait by which the engine reads blobs. `blobkeep-source` implements it for Azure Blob endpoints and folders.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -70,6 +71,22 @@ pub trait Source: Send + Sync {
     /// The bytes `range` of a blob, exactly as long as asked for, provided that its ETag is still `entry.etag`;
     /// otherwise [`SourceErrorKind::Changed`]. The engine asks for at most 8 MiB at once and never for an empty range.
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError>;
+
+    /// How many small blobs the engine should ask for in one [`Source::read_whole`]: 1 where each is a request of its own, more where
+    /// the way to a blob costs more than its bytes (files).
+    fn reads_together(&self) -> usize {
+        1
+    }
+
+    /// All bytes of several small blobs, none of them empty, in the order of `entries`; each as by [`Source::read`], and one that fails
+    /// fails alone. The engine asks for a few MiB at once.
+    async fn read_whole(&self, entries: Arc<Vec<BlobEntry>>) -> Vec<Result<Bytes, SourceError>> {
+        let mut contents = Vec::with_capacity(entries.len());
+        for entry in entries.iter() {
+            contents.push(self.read(entry, 0..entry.size_bytes).await);
+        }
+        contents
+    }
 
     /// The present state of one blob, or `None` if it is gone. Used when a blob changed between listing and reading.
     async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError>;

@@ -1,5 +1,7 @@
 //! The trait by which the engine writes blobs back.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -70,6 +72,25 @@ pub trait Target: Send + Sync {
         content: Bytes,
         on_conflict: OnConflict,
     ) -> Result<Written, SourceError>;
+
+    /// How many small blobs the engine should give to one [`Target::write_many`]: 1 where each is a request of its own, more where the way
+    /// to a blob costs more than its bytes (files).
+    fn writes_together(&self) -> usize {
+        1
+    }
+
+    /// Writes several small blobs, each as by [`Target::write_whole`]; the outcomes are in their order, and one that fails fails alone.
+    async fn write_many(
+        &self,
+        blobs: Arc<Vec<(BlobEntry, Bytes)>>,
+        on_conflict: OnConflict,
+    ) -> Vec<Result<Written, SourceError>> {
+        let mut outcomes = Vec::with_capacity(blobs.len());
+        for (entry, content) in blobs.iter() {
+            outcomes.push(self.write_whole(entry, content.clone(), on_conflict).await);
+        }
+        outcomes
+    }
 
     /// Removes the current blob of that name, provided that its ETag is still `entry.etag`; `false` if it was gone. Used only by
     /// restores in place, for blobs that were made after the restored instant.

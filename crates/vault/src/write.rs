@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, RwLock, Semaphore};
+use tokio::sync::{Mutex, RwLock, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::chunk::chunk_id;
@@ -20,6 +20,7 @@ use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{
     Location, PackBuilder, PackId, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES, WriterId,
+    looks_random,
 };
 use crate::read::ChunkReader;
 use crate::seal::random_bytes;
@@ -56,7 +57,22 @@ struct Shared {
 #[derive(Default)]
 struct Open {
     builder: Option<PackBuilder>,
+    /// Frames of small chunks, and of such as do not compress: in one frame with others these would only dilute them.
     shared: Shared,
+    shared_random: Shared,
+}
+
+impl Open {
+    /// Adds a small chunk to a shared frame, and returns that frame if it is full now.
+    fn share(&mut self, id: ChunkId, chunk: &[u8]) -> Option<Shared> {
+        let shared = if looks_random(chunk) { &mut self.shared_random } else { &mut self.shared };
+        if shared.plaintext.capacity() == 0 {
+            shared.plaintext.reserve(SHARED_FRAME_BYTES + SMALL_CHUNK_BYTES);
+        }
+        shared.plaintext.extend_from_slice(chunk);
+        shared.chunks.push((id, chunk.len() as u32));
+        (shared.plaintext.len() >= SHARED_FRAME_BYTES).then(|| std::mem::take(shared))
+    }
 }
 
 #[derive(Default)]
@@ -153,6 +169,43 @@ impl ChunkWriter {
         }))
     }
 
+    /// Like [`Self::put`] for several chunks, in one step for all of them. Meant for small ones, which cost little but their handling.
+    pub async fn put_many(self: &Arc<Self>, kind: PackKind, chunks: Vec<Bytes>) -> Result<Vec<ChunkId>> {
+        let guard = self.puts.clone().read_owned().await;
+        self.check_not_failed()?;
+        let writer = self.clone();
+        let task = tokio::spawn(async move {
+            let _guard = guard;
+            let outcome = writer.store_many(kind, chunks).await;
+            writer.note_failure(&outcome);
+            outcome
+        });
+        task.await.map_err(|e| Error::Internal(format!("a writing task died: {e}")))?
+    }
+
+    async fn store_many(&self, kind: PackKind, chunks: Vec<Bytes>) -> Result<Vec<ChunkId>> {
+        let keys = self.keys.clone();
+        let named = self.on_cpu(move || {
+            let name = |chunk: Bytes| (chunk_id(&keys.id_key, &chunk), chunk);
+            Ok(chunks.into_iter().map(name).collect::<Vec<_>>())
+        });
+        let named = named.await?;
+        let mut ids = Vec::with_capacity(named.len());
+        let mut full = Vec::new();
+        for (id, chunk) in named {
+            ids.push(id);
+            if is_looked_up(kind, &chunk) {
+                self.store_named(kind, id, chunk).await?;
+            } else if self.is_new(id, &chunk) {
+                full.extend(self.open(kind).lock().await.share(id, &chunk));
+            }
+        }
+        for shared in full {
+            self.add_shared(kind, shared).await?;
+        }
+        Ok(ids)
+    }
+
     fn check_not_failed(&self) -> Result<()> {
         match &*self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             None => Ok(()),
@@ -171,32 +224,43 @@ impl ChunkWriter {
 
     async fn store(&self, kind: PackKind, chunk: Bytes) -> Result<ChunkId> {
         let id = self.name(&chunk).await?;
-        let is_looked_up = kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES;
-        if self.is_known(id) || (is_looked_up && self.is_stored(kind, id).await?) {
-            return Ok(id);
+        self.store_named(kind, id, chunk).await?;
+        Ok(id)
+    }
+
+    async fn store_named(&self, kind: PackKind, id: ChunkId, chunk: Bytes) -> Result<()> {
+        if self.is_known(id) || (is_looked_up(kind, &chunk) && self.is_stored(kind, id).await?) {
+            return Ok(());
         }
-        if !self.lock_known().in_flight.insert(id) {
-            return Ok(id);
+        if !self.is_new(id, &chunk) {
+            return Ok(());
         }
-        self.new_chunks.fetch_add(1, Ordering::Relaxed);
-        self.new_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         let length = u32::try_from(chunk.len()).map_err(|_| Error::Internal("a chunk is beyond 4 GiB".into()))?;
         if chunk.len() >= SMALL_CHUNK_BYTES {
             let frame = self.prepare(chunk, vec![(id, length)]).await?;
-            self.add(kind, frame).await?;
-            return Ok(id);
+            return self.add(kind, frame).await;
         }
-        let full = {
-            let mut open = self.open(kind).lock().await;
-            open.shared.plaintext.extend_from_slice(&chunk);
-            open.shared.chunks.push((id, length));
-            (open.shared.plaintext.len() >= SHARED_FRAME_BYTES).then(|| std::mem::take(&mut open.shared))
-        };
-        if let Some(shared) = full {
-            let frame = self.prepare(Bytes::from(shared.plaintext), shared.chunks).await?;
-            self.add(kind, frame).await?;
+        let full = self.open(kind).lock().await.share(id, &chunk);
+        match full {
+            Some(shared) => self.add_shared(kind, shared).await,
+            None => Ok(()),
         }
-        Ok(id)
+    }
+
+    /// Takes note that this chunk goes into a pack now, and counts it; `false` if it went into one before.
+    fn is_new(&self, id: ChunkId, chunk: &[u8]) -> bool {
+        let mut known = self.lock_known();
+        if known.pending.contains_key(&id) || !known.in_flight.insert(id) {
+            return false;
+        }
+        self.new_chunks.fetch_add(1, Ordering::Relaxed);
+        self.new_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        true
+    }
+
+    async fn add_shared(&self, kind: PackKind, shared: Shared) -> Result<()> {
+        let frame = self.prepare(Bytes::from(shared.plaintext), shared.chunks).await?;
+        self.add(kind, frame).await
     }
 
     /// Makes durable and indexed whatever was put before this call.
@@ -210,14 +274,16 @@ impl ChunkWriter {
 
     async fn flush_all(&self) -> Result<()> {
         for kind in [PackKind::Content, PackKind::Metadata] {
-            let shared = std::mem::take(&mut self.open(kind).lock().await.shared);
-            if !shared.chunks.is_empty() {
-                let frame = self.prepare(Bytes::from(shared.plaintext), shared.chunks).await?;
-                self.add(kind, frame).await?;
+            let shared = {
+                let mut open = self.open(kind).lock().await;
+                [std::mem::take(&mut open.shared), std::mem::take(&mut open.shared_random)]
+            };
+            for shared in shared.into_iter().filter(|shared| !shared.chunks.is_empty()) {
+                self.add_shared(kind, shared).await?;
             }
             let builder = self.open(kind).lock().await.builder.take();
             if let Some(builder) = builder {
-                self.upload(builder).await?;
+                self.upload(builder, self.upload_permit().await?).await?;
             }
         }
         let lost = self.lock_known().in_flight.len();
@@ -289,9 +355,9 @@ impl ChunkWriter {
 
     async fn prepare(&self, plaintext: Bytes, chunks: Vec<(ChunkId, u32)>) -> Result<PreparedFrame> {
         if plaintext.len() <= INLINE_BYTES {
-            return PreparedFrame::new(&plaintext, chunks);
+            return PreparedFrame::new(plaintext, chunks);
         }
-        self.on_cpu(move || PreparedFrame::new(&plaintext, chunks)).await
+        self.on_cpu(move || PreparedFrame::new(plaintext, chunks)).await
     }
 
     async fn on_cpu<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -300,24 +366,32 @@ impl ChunkWriter {
     }
 
     async fn add(&self, kind: PackKind, frame: PreparedFrame) -> Result<()> {
-        let full = {
+        let (builder, permit) = {
             let mut open = self.open(kind).lock().await;
             let builder = match &mut open.builder {
                 Some(builder) => builder,
                 empty => empty.insert(PackBuilder::new(&self.keys, kind, self.writer)?),
             };
             builder.add(frame)?;
-            if builder.is_full() { open.builder.take() } else { None }
+            if !builder.is_full() {
+                return Ok(());
+            }
+            // While a full pack waits for its turn no other is begun: a slow store must hold back its writers, not fill the memory.
+            let permit = self.upload_permit().await?;
+            (open.builder.take(), permit)
         };
-        if let Some(builder) = full {
-            self.upload(builder).await?;
+        if let Some(builder) = builder {
+            self.upload(builder, permit).await?;
             self.write_run(RUN_ENTRIES).await?;
         }
         Ok(())
     }
 
-    async fn upload(&self, builder: PackBuilder) -> Result<()> {
-        let _permit = self.uploads.acquire().await.map_err(|_| Error::Internal("the writer is closed".into()))?;
+    async fn upload_permit(&self) -> Result<SemaphorePermit<'_>> {
+        self.uploads.acquire().await.map_err(|_| Error::Internal("the writer is closed".into()))
+    }
+
+    async fn upload(&self, builder: PackBuilder, _permit: SemaphorePermit<'_>) -> Result<()> {
         let (id, file, frames) = builder.finish()?;
         let stored_bytes = file.len() as u64;
         if self.store.put_if_absent(&id.file_name(), file).await? == Put::Exists {
@@ -351,4 +425,9 @@ impl ChunkWriter {
         }
         Ok(())
     }
+}
+
+/// Small content is looked up among what this writer has written only, so that none costs a read of the store.
+fn is_looked_up(kind: PackKind, chunk: &[u8]) -> bool {
+    kind == PackKind::Metadata || chunk.len() >= SMALL_CHUNK_BYTES
 }

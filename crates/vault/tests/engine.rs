@@ -32,6 +32,39 @@ async fn what_was_backed_up_comes_back_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blobs_that_are_read_in_groups_make_the_same_manifest() {
+    let (world, account) = (World::new().await, sample());
+    let one_by_one = world.back_up(&account, "job-1").await.unwrap().point;
+    let options = BackupOptions::new("grouped", "job-1");
+    let grouped = world.back_up_with(&account.clone().with_groups_of(50), options).await.unwrap().point;
+    assert_eq!(grouped.root, one_by_one.root);
+    assert_eq!(grouped.counts.read_blobs, one_by_one.counts.read_blobs);
+    assert_eq!(grouped.counts.read_bytes, one_by_one.counts.read_bytes);
+    let target = MemoryAccount::new().with_groups_of(7);
+    world.restore("job-1", &target, RestoreOptions::default()).await.unwrap();
+    assert_eq!(target.contents(), account.contents());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_in_a_group_costs_no_other_blob_of_it() {
+    let (world, account) = (World::new().await, MemoryAccount::new().with_groups_of(50));
+    for number in 0..40 {
+        account.put("c", &format!("blob {number:02}"), noise(1000, number));
+    }
+    account.touch("c", "blob 07", |entry| entry.tier = Some("Archive".into()));
+    account.change_at_read(5, "c", "blob 11", noise(2000, 99));
+    let point = world.back_up(&account, "job-1").await.unwrap().point;
+    assert_eq!(point.counts.skipped_blobs, 1);
+    let mut expected = account.contents();
+    expected.remove(&("c".into(), "blob 07".into()));
+    assert_eq!(expected[&("c".into(), "blob 11".into())], noise(2000, 99), "it did change");
+    assert_eq!(world.restored("job-1").await, expected);
+    account.fail_after_reads(Some(0));
+    account.put("c", "blob 03", "new");
+    assert!(world.back_up(&account, "job-2").await.is_err(), "an endpoint that fails makes no point");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_property_comes_back() {
     let (world, account) = (World::new().await, MemoryAccount::new());
     let entry = BlobEntry {

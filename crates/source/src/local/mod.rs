@@ -4,7 +4,9 @@
 //! never followed. Blob names become file names by the escapes of `names`; what a file cannot hold lies in `sidecar`.
 
 mod names;
+mod neighbours;
 mod sidecar;
+mod small;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -25,9 +27,12 @@ use bytes::Bytes;
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use self::small::SmallFiles;
 use self::walk::Walker;
 
 const PAGE_ENTRIES: usize = 5_000;
+/// Small files that are read by one thread one after the other: opening one costs about what handing work to a thread does.
+const READS_TOGETHER: usize = 256;
 /// Listings in progress that are kept for their next page; others start again from their cursor.
 const KEPT_WALKERS: usize = 8;
 
@@ -319,33 +324,17 @@ impl Inner {
         }
     }
 
-    fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
+    fn read(&self, entry: &BlobEntry, range: Range<u64>, room: Vec<u8>) -> Result<Bytes, SourceError> {
         let shown = entry.display_name();
-        let changed = || SourceError::new(SourceErrorKind::Changed, format!("{shown} changed since it was listed"));
         let container = self.require_container(&entry.container)?;
         let located = self
             .locate(container.as_fd(), &entry.name)
             .map_err(|error| tree::failed("open", &shown, error))?
             .ok_or_else(|| SourceError::new(SourceErrorKind::NotFound, format!("{shown} is no longer there")))?;
         if located.etag != entry.etag {
-            return Err(changed());
+            return Err(changed(entry));
         }
-        let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(|_| {
-            SourceError::new(SourceErrorKind::Refused, format!("the range asked of {shown} is too long"))
-        })?;
-        let mut bytes = vec![0; length];
-        if let Err(error) = located.file.read_exact_at(&mut bytes, range.start) {
-            return match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => Err(changed()),
-                _ => Err(tree::failed_io("read", &shown, &error)),
-            };
-        }
-        let after = rustix::fs::fstat(&located.file).map_err(|error| tree::failed("look at", &shown, error))?;
-        // Someone wrote while we read: what we hold may be neither the old nor the new content.
-        if tree::change_mark(&after) != tree::change_mark(&located.stat) {
-            return Err(changed());
-        }
-        Ok(Bytes::from(bytes))
+        read_range(&located.file, &located.stat, range, entry, room)
     }
 
     fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
@@ -379,13 +368,59 @@ impl Source for LocalFolder {
 
     async fn read(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
         let entry = entry.clone();
-        self.blocking(move |inner| inner.read(&entry, range)).await
+        // Room is made here, on one of few threads: allocators keep free memory for each thread, and blocking threads are many.
+        let room = Vec::with_capacity(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0));
+        self.blocking(move |inner| inner.read(&entry, range, room)).await
+    }
+
+    fn reads_together(&self) -> usize {
+        READS_TOGETHER
+    }
+
+    async fn read_whole(&self, entries: Arc<Vec<BlobEntry>>) -> Vec<Result<Bytes, SourceError>> {
+        let count = entries.len();
+        let read = self.blocking(move |inner| {
+            let mut files = SmallFiles::new(inner);
+            Ok(entries.iter().map(|entry| files.read(entry)).collect())
+        });
+        read.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
         let (container, name) = (container.to_owned(), name.to_owned());
         self.blocking(move |inner| inner.entry(&container, &name)).await
     }
+}
+
+fn changed(entry: &BlobEntry) -> SourceError {
+    SourceError::new(SourceErrorKind::Changed, format!("{} changed since it was listed", entry.display_name()))
+}
+
+/// Part of an open file which `stat` described when it was opened, read into `bytes`.
+fn read_range(
+    file: &File,
+    stat: &Stat,
+    range: Range<u64>,
+    entry: &BlobEntry,
+    mut bytes: Vec<u8>,
+) -> Result<Bytes, SourceError> {
+    let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(|_| {
+        let message = format!("the range asked of {} is too long", entry.display_name());
+        SourceError::new(SourceErrorKind::Refused, message)
+    })?;
+    bytes.resize(length, 0);
+    if let Err(error) = file.read_exact_at(&mut bytes, range.start) {
+        return match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Err(changed(entry)),
+            _ => Err(tree::failed_io("read", &entry.display_name(), &error)),
+        };
+    }
+    let after = rustix::fs::fstat(file).map_err(|error| tree::failed("look at", &entry.display_name(), error))?;
+    // Someone wrote while we read: what we hold may be neither the old nor the new content.
+    if tree::change_mark(&after) != tree::change_mark(stat) {
+        return Err(changed(entry));
+    }
+    Ok(Bytes::from(bytes))
 }
 
 /// A container name made of the folder's own name: lower-case letters, digits and single hyphens, 3 to 63 of them;

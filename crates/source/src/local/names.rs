@@ -36,6 +36,13 @@ pub(crate) fn encode(name: &str) -> Vec<String> {
     components
 }
 
+/// The blob `name` lies under its own name, cut at its slashes, if it lies in a folder at all: a quick test that may say no too often.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let is_plain =
+        |part: &str| !matches!(part, "" | "." | "..") && !part.starts_with(RESERVED) && part.len() <= MAX_BYTES;
+    !name.contains(['%', '\0']) && name.split('/').all(is_plain)
+}
+
 /// The blob name that the file names `components` stand for. What is no proper escape stands for itself.
 pub(crate) fn decode<S: AsRef<str>>(components: &[S]) -> String {
     let parts: Vec<&str> = components.iter().map(AsRef::as_ref).collect();

@@ -16,12 +16,16 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamp
 use rustix::io::Errno;
 
 use super::names::{BESIDE_FOLDER, PART_PREFIX};
+use super::neighbours::Neighbours;
 use super::sidecar::Properties;
 use super::{Inner, Layout, LocalFolder, is_component, lock, names, sidecar, tree};
 
 const WHOLE_LIMIT_BYTES: u64 = 8 << 20;
 /// Files above this are flushed one by one; see [`LocalFolder::sync_all`].
 const FLUSH_ABOVE_BYTES: u64 = 1 << 20;
+
+/// Small files that are written by one thread one after the other: more threads in one folder would only wait for each other.
+const WRITES_TOGETHER: usize = 256;
 
 /// What writers share.
 #[derive(Default)]
@@ -37,11 +41,13 @@ pub(crate) struct Writing {
 type LastFolder = (String, Vec<String>, Arc<OwnedFd>);
 
 /// Where one blob goes.
-struct Place {
-    container: Arc<OwnedFd>,
-    folder: Arc<OwnedFd>,
-    folders: Vec<String>,
-    component: String,
+pub(super) struct Place {
+    pub(super) container: Arc<OwnedFd>,
+    pub(super) folder: Arc<OwnedFd>,
+    pub(super) folders: Vec<String>,
+    pub(super) component: String,
+    /// False if there is certainly nothing beside the file that would have to go.
+    pub(super) may_have_sidecar: bool,
 }
 
 /// A file that has its content but not yet its name. Dropping it removes it.
@@ -134,8 +140,12 @@ impl Inner {
         Ok(is_new)
     }
 
+    pub(super) fn claim_for(&self, container: &str) -> Result<(), SourceError> {
+        self.claim(container).map_err(|reason| SourceError::new(SourceErrorKind::Refused, reason))
+    }
+
     fn place(&self, entry: &BlobEntry) -> Result<Place, SourceError> {
-        self.claim(&entry.container).map_err(|reason| SourceError::new(SourceErrorKind::Refused, reason))?;
+        self.claim_for(&entry.container)?;
         let container = Arc::new(self.require_container(&entry.container)?);
         let mut folders = names::encode(&entry.name);
         let component = folders.pop().unwrap_or_default();
@@ -145,10 +155,15 @@ impl Inner {
             self.folder_for(&entry.container, container.as_fd(), &folders)
                 .map_err(|error| tree::failed("make the folders of", &entry.display_name(), error))?
         };
-        Ok(Place { container, folder, folders, component })
+        Ok(Place { container, folder, folders, component, may_have_sidecar: true })
     }
 
-    fn folder_for(&self, name: &str, container: BorrowedFd<'_>, folders: &[String]) -> Result<Arc<OwnedFd>, Errno> {
+    pub(super) fn folder_for(
+        &self,
+        name: &str,
+        container: BorrowedFd<'_>,
+        folders: &[String],
+    ) -> Result<Arc<OwnedFd>, Errno> {
         {
             let last = lock(&self.writing.last_folder);
             if let Some((last_name, last_folders, folder)) = last.as_ref()
@@ -201,16 +216,18 @@ impl Inner {
         entry: &BlobEntry,
         on_conflict: OnConflict,
     ) -> Result<Option<String>, SourceError> {
+        if on_conflict == OnConflict::Overwrite {
+            return Ok(None);
+        }
         let found = self.existing(place).map_err(|error| tree::failed("look at", &entry.display_name(), error))?;
         let Some(stat) = found else { return Ok(None) };
         match on_conflict {
-            OnConflict::Overwrite => Ok(None),
             OnConflict::Fail => Err(conflict(entry)),
             OnConflict::Skip => Ok(Some("a file of that name is there already".to_owned())),
             OnConflict::Newer if tree::modified_at(&stat) >= entry.modified_at => {
                 Ok(Some("the file that is there is as new or newer".to_owned()))
             }
-            OnConflict::Newer => Ok(None),
+            OnConflict::Newer | OnConflict::Overwrite => Ok(None),
         }
     }
 
@@ -246,7 +263,8 @@ impl Inner {
                 let scratch = self.part_name().map_err(failed)?;
                 sidecar::write(container, &place.folders, &place.component, &properties, &scratch)
             }
-            None => sidecar::remove(container, &place.folders, &place.component),
+            None if place.may_have_sidecar => sidecar::remove(container, &place.folders, &place.component),
+            None => Ok(()),
         }
         .map_err(|error| tree::failed("write the properties of", &shown, error))?;
         let may_replace = matches!(on_conflict, OnConflict::Overwrite | OnConflict::Newer);
@@ -298,15 +316,29 @@ impl Inner {
         Ok(true)
     }
 
-    fn write_whole(&self, entry: &BlobEntry, content: &[u8], on_conflict: OnConflict) -> Result<Written, SourceError> {
-        let shown = entry.display_name();
-        let place = self.place(entry)?;
-        if let Some(reason) = self.check_conflict(&place, entry, on_conflict)? {
+    pub(super) fn write_whole(
+        &self,
+        entry: &BlobEntry,
+        content: &[u8],
+        on_conflict: OnConflict,
+    ) -> Result<Written, SourceError> {
+        self.write_at(&self.place(entry)?, entry, content, on_conflict)
+    }
+
+    pub(super) fn write_at(
+        &self,
+        place: &Place,
+        entry: &BlobEntry,
+        content: &[u8],
+        on_conflict: OnConflict,
+    ) -> Result<Written, SourceError> {
+        if let Some(reason) = self.check_conflict(place, entry, on_conflict)? {
             return Ok(Written::Skipped(reason));
         }
-        let mut part = self.start_part(&place).map_err(|error| tree::failed("write", &shown, error))?;
+        let shown = entry.display_name();
+        let mut part = self.start_part(place).map_err(|error| tree::failed("write", &shown, error))?;
         part.file.write_all(content).map_err(|error| tree::failed_io("write", &shown, &error))?;
-        self.complete(part, &place, entry, on_conflict)
+        self.complete(part, place, entry, on_conflict)
     }
 }
 
@@ -359,6 +391,23 @@ impl Target for LocalFolder {
     ) -> Result<Written, SourceError> {
         let entry = entry.clone();
         self.blocking(move |inner| inner.write_whole(&entry, &content, on_conflict)).await
+    }
+
+    fn writes_together(&self) -> usize {
+        WRITES_TOGETHER
+    }
+
+    async fn write_many(
+        &self,
+        blobs: Arc<Vec<(BlobEntry, Bytes)>>,
+        on_conflict: OnConflict,
+    ) -> Vec<Result<Written, SourceError>> {
+        let count = blobs.len();
+        let written = self.blocking(move |inner| {
+            let mut neighbours = Neighbours::new(inner);
+            Ok(blobs.iter().map(|(entry, content)| neighbours.write(entry, content, on_conflict)).collect())
+        });
+        written.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn delete(&self, entry: &BlobEntry) -> Result<bool, SourceError> {

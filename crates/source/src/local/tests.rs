@@ -318,3 +318,67 @@ fn a_container_is_named_after_its_folder() {
         assert_eq!(container_name_for(std::path::Path::new(path)), name);
     }
 }
+
+#[tokio::test]
+async fn files_read_together_are_as_if_read_alone_and_a_changed_one_fails_alone() {
+    let root = TempDir::new().unwrap();
+    let folder = LocalFolder::single(root.path(), "data").unwrap();
+    for name in ["a", "a/b", "a/c", "dir/%2E", "dir/..", "dir/sub/file", "z"] {
+        put(&folder, name, "some content").await;
+    }
+    let mut rich = entry("dir/rich", 4);
+    rich.metadata = vec![("k".into(), "v".into())];
+    folder.write_whole(&rich, Bytes::from_static(b"rich"), OnConflict::Fail).await.unwrap();
+    let listed = all(&folder, "").await;
+    assert_eq!(listed.len(), 8);
+    std::fs::write(root.path().join("a/c"), "changed since").unwrap();
+    symlink("z", root.path().join("link")).unwrap();
+    let mut wanted = listed.clone();
+    wanted.push(entry("link", 12));
+    let read = folder.read_whole(std::sync::Arc::new(wanted.clone())).await;
+    assert_eq!(read.len(), wanted.len());
+    for (entry, outcome) in wanted.iter().zip(read) {
+        let alone = folder.read(entry, 0..entry.size_bytes).await;
+        assert_eq!(outcome.map_err(|e| e.kind), alone.map_err(|e| e.kind), "{}", entry.name);
+        if entry.name == "a/c" {
+            let again = folder.read_whole(std::sync::Arc::new(vec![entry.clone()])).await;
+            assert_eq!(again[0].as_ref().unwrap_err().kind, SourceErrorKind::Changed);
+        }
+    }
+    // Whoever changes the properties alone changes the blob.
+    rich.metadata = vec![("k".into(), "other".into())];
+    folder.write_whole(&rich, Bytes::from_static(b"rich"), OnConflict::Overwrite).await.unwrap();
+    let old = listed.into_iter().find(|entry| entry.name == "dir/rich").unwrap();
+    let read = folder.read_whole(std::sync::Arc::new(vec![old])).await;
+    assert_eq!(read[0].as_ref().unwrap_err().kind, SourceErrorKind::Changed);
+}
+
+#[tokio::test]
+async fn files_written_together_are_as_if_written_alone() {
+    let root = TempDir::new().unwrap();
+    let folder = LocalFolder::single(root.path(), "data").unwrap();
+    put(&folder, "there", "old").await;
+    let mut rich = entry("a/rich", 4);
+    rich.tier = Some("Cool".into());
+    folder.write_whole(&rich, Bytes::from_static(b"rich"), OnConflict::Fail).await.unwrap();
+    let mut new_rich = entry("b/rich", 4);
+    new_rich.metadata = vec![("k".into(), "v".into())];
+    let blobs: Vec<(BlobEntry, Bytes)> = ["a", "a/b", "a/rich", "there", "z/deep/file", "z/deep"]
+        .iter()
+        .map(|name| (entry(name, 4), Bytes::from_static(b"text")))
+        .chain([(new_rich, Bytes::from_static(b"rich"))])
+        .collect();
+    let refused = folder.write_many(std::sync::Arc::new(blobs[2..5].to_vec()), OnConflict::Fail).await;
+    let kinds: Vec<_> = refused.iter().map(|outcome| outcome.as_ref().err().map(|e| e.kind)).collect();
+    assert_eq!(kinds, [Some(SourceErrorKind::Conflict), Some(SourceErrorKind::Conflict), None]);
+    let written = folder.write_many(std::sync::Arc::new(blobs.clone()), OnConflict::Overwrite).await;
+    assert!(written.iter().all(|outcome| matches!(outcome, Ok(Written::Written { .. }))), "{written:?}");
+    let listed = all(&folder, "").await;
+    assert_eq!(listed.len(), blobs.len());
+    for found in listed {
+        let (wanted, text) = blobs.iter().find(|(entry, _)| entry.name == found.name).unwrap();
+        assert_eq!(&content(&folder, &found).await, text, "{}", found.name);
+        assert_eq!((&found.metadata, &found.tier), (&wanted.metadata, &wanted.tier), "{}", found.name);
+        assert_eq!(found.modified_at, wanted.modified_at);
+    }
+}

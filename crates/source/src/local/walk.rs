@@ -242,6 +242,9 @@ pub(crate) fn entry_of(
     Ok(entry)
 }
 
+/// Bytes of a change mark. It need only differ from earlier marks of the same file, and every manifest keeps it.
+const ETAG_BYTES: usize = 9;
+
 /// The change mark of a file: whatever touches its content or its kept properties changes it.
 pub(crate) fn etag(stat: &Stat, sidecar: Option<&Stat>) -> String {
     let mut hash = Md5::new();
@@ -250,5 +253,5 @@ pub(crate) fn etag(stat: &Stat, sidecar: Option<&Stat>) -> String {
             hash.update(number.to_le_bytes());
         }
     }
-    URL_SAFE_NO_PAD.encode(hash.finalize())
+    URL_SAFE_NO_PAD.encode(&hash.finalize()[..ETAG_BYTES])
 }

@@ -16,18 +16,21 @@ use super::split::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::{BlobEntry, Content, Item};
 use crate::manifest::{ManifestReader, Record};
+use crate::read::ChunkReader;
 
 /// Entries that may be under way between listing and manifest, in all ranges together.
-const WINDOW_ENTRIES: usize = 1024;
-/// Unchanged entries that are handed on together.
-const BATCH_ENTRIES: usize = 64;
+const WINDOW_ENTRIES: usize = 2048;
+/// Entries that are handed on together.
+const STEP_ENTRIES: usize = 256;
+/// Content that is read together, in bytes.
+const STEP_BYTES: u64 = 1 << 20;
 
 /// The manifest of an earlier run or point, from which content is taken over.
 pub(super) struct Base<'a> {
     pub(super) reader: ManifestReader<'a>,
-    /// What this job itself had done: it was counted then.
     /// Tells whether content is whole.
     pub(super) chunks: &'a ChunkReader,
+    /// What this job itself had done: it was counted then.
     pub(super) is_own_progress: bool,
 }
 
@@ -48,43 +51,86 @@ impl From<Error> for Stop {
     }
 }
 
+/// What has become of an entry.
+pub(super) enum Done {
+    /// Taken over without reading; `true` if the blob is still to be counted.
+    TakenOver(Box<Item>, bool),
+    /// It was read, or could not be.
+    Read(Outcome),
+}
+
 /// Some entries that follow each other, ready for the manifest.
 #[derive(Default)]
 pub(super) struct Step {
-    /// Taken over without reading; `true` if the blob is still to be counted.
-    pub(super) taken_over: Vec<(Item, bool)>,
-    /// What became of the one after those.
-    pub(super) read: Option<(BlobEntry, Outcome)>,
+    pub(super) done: Vec<Done>,
     /// What the operator should know.
     pub(super) warnings: Vec<String>,
     /// Their places in the window.
     places: Option<OwnedSemaphorePermit>,
 }
 
-/// A blob that is being read; nobody reads on if nobody waits for it any more.
-struct Reading {
-    entry: BlobEntry,
-    task: JoinHandle<Result<Outcome>>,
+enum Slot {
+    Done(Done),
+    /// The next outcome of the tasks.
+    Reading,
 }
+
+/// Blobs that are being read; nobody reads on if nobody waits for them any more.
+struct Reading(JoinHandle<Result<Vec<Outcome>>>);
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
-/// A step whose last entry may still be being read.
+/// A step of which some entries may still be being read.
+#[derive(Default)]
 struct Pending {
     step: Step,
-    reading: Option<Reading>,
+    slots: Vec<Slot>,
+    readings: Vec<Reading>,
+    wanted: Vec<BlobEntry>,
+    wanted_bytes: u64,
 }
 
 impl Pending {
+    fn is_full(&self, reader: &BlobReader) -> bool {
+        self.slots.len() >= STEP_ENTRIES
+            || self.wanted_bytes >= STEP_BYTES
+            || (!self.wanted.is_empty() && self.wanted.len() >= reader.reads_together())
+    }
+
+    /// Begins to read what is wanted so far.
+    fn read_wanted(&mut self, reader: &Arc<BlobReader>) {
+        let wanted = std::mem::take(&mut self.wanted);
+        if !wanted.is_empty() {
+            let reader = reader.clone();
+            self.readings.push(Reading(tokio::spawn(async move { reader.read_all(wanted).await })));
+        }
+    }
+
+    fn want(&mut self, entry: BlobEntry) {
+        self.wanted_bytes += entry.size_bytes;
+        self.wanted.push(entry);
+        self.slots.push(Slot::Reading);
+    }
+
     async fn wait(mut self) -> Result<Step, Stop> {
-        if let Some(mut reading) = self.reading.take() {
-            let outcome =
-                (&mut reading.task).await.map_err(|e| Error::Internal(format!("a reading task died: {e}")))??;
-            self.step.read = Some((std::mem::take(&mut reading.entry), outcome));
+        let mut outcomes = Vec::new();
+        for reading in &mut self.readings {
+            let read = (&mut reading.0).await.map_err(|e| Error::Internal(format!("a reading task died: {e}")))??;
+            outcomes.extend(read);
+        }
+        let mut outcomes = outcomes.into_iter();
+        for slot in std::mem::take(&mut self.slots) {
+            self.step.done.push(match slot {
+                Slot::Done(done) => done,
+                Slot::Reading => {
+                    let outcome = outcomes.next().ok_or_else(|| Error::Internal("a blob has no outcome".into()))?;
+                    Done::Read(outcome)
+                }
+            });
         }
         Ok(self.step)
     }
@@ -104,7 +150,7 @@ pub(super) struct Merge<'a> {
 impl<'a> Merge<'a> {
     /// The merge of `range`, one of several that go on at once.
     pub(super) fn new(range: Range, at_once: usize, bases: Vec<Base<'a>>, reader: Arc<BlobReader>) -> Self {
-        let window = Arc::new(Semaphore::new((WINDOW_ENTRIES / at_once).max(BATCH_ENTRIES)));
+        let window = Arc::new(Semaphore::new((WINDOW_ENTRIES / at_once).max(STEP_ENTRIES)));
         Self { range, bases, reader, window, last: None }
     }
 
@@ -124,26 +170,38 @@ impl<'a> Merge<'a> {
     }
 
     async fn next_pending(&mut self) -> Result<Option<Pending>, Stop> {
-        let mut step = Step::default();
-        while step.taken_over.len() < BATCH_ENTRIES {
+        let mut pending = Pending::default();
+        while !pending.is_full(&self.reader) {
             // A step that holds places is handed on before it waits for more: these may be all there are.
-            if !self.take_place(&mut step.places, step.taken_over.is_empty()).await? {
+            if !self.take_place(&mut pending.step.places, pending.slots.is_empty()).await? {
                 break;
             }
             let Some(entry) = self.next_entry().await? else {
-                let is_end = step.taken_over.is_empty() && step.warnings.is_empty();
-                return Ok((!is_end).then_some(Pending { step, reading: None }));
+                let is_end = pending.slots.is_empty() && pending.step.warnings.is_empty();
+                pending.read_wanted(&self.reader);
+                return Ok((!is_end).then_some(pending));
             };
-            match self.take_over(&entry, &mut step.warnings).await? {
-                Some((content, is_counted)) => step.taken_over.push((Item { entry, content }, is_counted)),
+            match self.take_over(&entry, &mut pending.step.warnings).await? {
+                Some((content, is_counted)) => {
+                    let item = Box::new(Item { entry, content });
+                    pending.slots.push(Slot::Done(Done::TakenOver(item, is_counted)));
+                }
+                None if entry.size_bytes == 0 => {
+                    self.reader.note_empty();
+                    let item = Box::new(Item { entry, content: Content::Empty });
+                    pending.slots.push(Slot::Done(Done::Read(Outcome::Read(item))));
+                }
+                None if self.reader.is_small(&entry) => pending.want(entry),
+                // A large one is read by itself, and ends the step.
                 None => {
-                    let (reader, wanted) = (self.reader.clone(), entry.clone());
-                    let task = tokio::spawn(async move { reader.read(wanted).await });
-                    return Ok(Some(Pending { step, reading: Some(Reading { entry, task }) }));
+                    pending.read_wanted(&self.reader);
+                    pending.want(entry);
+                    break;
                 }
             }
         }
-        Ok(Some(Pending { step, reading: None }))
+        pending.read_wanted(&self.reader);
+        Ok(Some(pending))
     }
 
     /// Takes a place in the window; `false` if none is free and it may not wait.

@@ -12,14 +12,15 @@ use crate::chunk::{Chunker, Cutter};
 use crate::error::{Error, Result};
 use crate::item::{BlobEntry, ChunkId, Content, Item};
 use crate::pack::PackKind;
+use crate::point::Skipped;
 use crate::read::encode_list;
 use crate::source::{Source, SourceErrorKind};
 use crate::write::ChunkWriter;
 
-/// Blobs that are read at once.
+/// Blobs, or groups of small ones, that are read at once.
 const READS: usize = 16;
-/// Blobs of several ranges that are read at once.
-const LARGE_READS: usize = 4;
+/// Ranges of blobs of several chunks that are read at once.
+const LARGE_RANGES: usize = 8;
 /// Bytes that may be in memory between source and packs, in KiB.
 const BUDGET_KIB: usize = 48 << 10;
 /// One ranged read.
@@ -41,8 +42,8 @@ pub(super) enum Outcome {
     Read(Box<Item>),
     /// It is no longer there.
     Gone,
-    /// It could not be read, for this reason.
-    Skipped(String),
+    /// It could not be read.
+    Skipped(Skipped),
 }
 
 /// What was read so far.
@@ -71,7 +72,7 @@ impl BlobReader {
             writer,
             cutter,
             reads: Semaphore::new(READS),
-            large: Semaphore::new(LARGE_READS),
+            large: Semaphore::new(LARGE_RANGES),
             budget: Arc::new(Semaphore::new(BUDGET_KIB)),
             blobs: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -103,22 +104,75 @@ impl BlobReader {
                 }
                 SourceErrorKind::NotFound => return Ok(Outcome::Gone),
                 SourceErrorKind::Archived => {
-                    return Ok(Outcome::Skipped(
-                        "it lies in the archive tier: rehydrate it to have it backed up".into(),
-                    ));
+                    return Ok(skipped(entry, "it lies in the archive tier: rehydrate it to have it backed up"));
                 }
-                SourceErrorKind::Refused => return Ok(Outcome::Skipped(error.message)),
+                SourceErrorKind::Refused => return Ok(skipped(entry, error.message)),
                 _ => return Err(error.into()),
             }
         }
-        Ok(Outcome::Skipped(format!("it changed {TRIES} times while it was read")))
+        Ok(skipped(entry, format!("it changed {TRIES} times while it was read")))
+    }
+
+    /// Reads a group of blobs: several small ones, or one of any size. The outcomes are in the order of the entries.
+    pub(super) async fn read_all(self: &Arc<Self>, entries: Vec<BlobEntry>) -> Result<Vec<Outcome>> {
+        if entries.len() < 2 {
+            let mut outcomes = Vec::with_capacity(1);
+            for entry in entries {
+                outcomes.push(self.read(entry).await?);
+            }
+            return Ok(outcomes);
+        }
+        let entries = Arc::new(entries);
+        let ids = self.small_contents(&entries).await?;
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for (entry, id) in Arc::unwrap_or_clone(entries).into_iter().zip(ids) {
+            outcomes.push(match id {
+                Some(id) => Outcome::Read(Box::new(Item { entry, content: Content::Chunks(vec![id]) })),
+                // It changed or cannot be read: reading it by itself finds out.
+                None => self.read(entry).await?,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// The names of the chunks that small blobs are; `None` for what could not be read.
+    async fn small_contents(&self, entries: &Arc<Vec<BlobEntry>>) -> Result<Vec<Option<ChunkId>>> {
+        let _permit = self.reads.acquire().await.map_err(|_| closed())?;
+        let _budget = self.reserve(entries.iter().map(|entry| entry.size_bytes).sum()).await?;
+        let contents = self.source.read_whole(entries.clone()).await;
+        let mut chunks = Vec::with_capacity(contents.len());
+        let mut is_read = Vec::with_capacity(contents.len());
+        for (entry, content) in entries.iter().zip(contents) {
+            let content = content.ok().filter(|content| content.len() as u64 == entry.size_bytes);
+            is_read.push(content.is_some());
+            chunks.extend(content);
+        }
+        self.blobs.fetch_add(chunks.len() as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(chunks.iter().map(|chunk| chunk.len() as u64).sum(), Ordering::Relaxed);
+        let mut ids = self.writer.put_many(PackKind::Content, chunks).await?.into_iter();
+        Ok(is_read.into_iter().map(|is_read| if is_read { ids.next() } else { None }).collect())
+    }
+
+    /// It is one chunk, and may be read together with others.
+    pub(super) fn is_small(&self, entry: &BlobEntry) -> bool {
+        entry.size_bytes <= u64::from(self.cutter.sizes().min_bytes)
+    }
+
+    /// Small blobs that make a good group.
+    pub(super) fn reads_together(&self) -> usize {
+        self.source.reads_together()
+    }
+
+    /// Counts a blob without bytes, which needs no reading.
+    pub(super) fn note_empty(&self) {
+        self.blobs.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn content(self: &Arc<Self>, entry: &BlobEntry) -> Result<Content> {
         if entry.size_bytes == 0 {
             return Ok(Content::Empty);
         }
-        if entry.size_bytes <= u64::from(self.cutter.sizes().min_bytes) {
+        if self.is_small(entry) {
             let _budget = self.reserve(entry.size_bytes).await?;
             let chunk = self.range(entry, 0).await?;
             return Ok(Content::Chunks(vec![self.writer.put(PackKind::Content, chunk).await?]));
@@ -127,8 +181,8 @@ impl BlobReader {
     }
 
     async fn large_content(self: &Arc<Self>, entry: &BlobEntry) -> Result<Content> {
-        let _place = self.large.acquire().await.map_err(|_| closed())?;
         let ranges = entry.size_bytes.div_ceil(RANGE_BYTES);
+        let _places = self.large.acquire_many(ranges.min(RANGES as u64) as u32).await.map_err(|_| closed())?;
         let mut next = 0;
         let mut ahead: VecDeque<RangeRead> = VecDeque::new();
         let mut chunker = Chunker::new(&self.cutter);
@@ -225,6 +279,10 @@ impl Drop for RangeRead {
 
 async fn sealed(seal: JoinHandle<Result<ChunkId>>) -> Result<ChunkId> {
     seal.await.map_err(|e| Error::Internal(format!("a writing task died: {e}")))?
+}
+
+fn skipped(entry: BlobEntry, reason: impl Into<String>) -> Outcome {
+    Outcome::Skipped(Skipped { container: entry.container, name: entry.name, reason: reason.into() })
 }
 
 fn range_length(entry: &BlobEntry, number: u64) -> u64 {

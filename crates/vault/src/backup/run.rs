@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 use tracing::{info, warn};
 
 use super::listing::Listing;
-use super::merge::{Base, Merge, Step, Stop};
+use super::merge::{Base, Done, Merge, Step, Stop};
 use super::read::{BlobReader, Outcome};
 use super::split::{self, RANGES_AT_MOST, Range};
 use super::{BackupOptions, Found};
@@ -256,22 +256,27 @@ impl<'a> Run<'a> {
                 self.warnings.push(warning.clone());
             }
         }
-        let Step { taken_over, read, .. } = step;
-        for (item, is_counted) in taken_over {
-            self.counts.unchanged_blobs += u64::from(is_counted);
-            self.parts[number].push(Record::Blob(item), &self.writer).await?;
+        for done in step.done {
+            match done {
+                Done::TakenOver(item, is_counted) => {
+                    self.counts.unchanged_blobs += u64::from(is_counted);
+                    self.parts[number].push(Record::Blob(*item), &self.writer).await?;
+                }
+                Done::Read(Outcome::Read(item)) => {
+                    self.parts[number].push(Record::Blob(*item), &self.writer).await?;
+                }
+                Done::Read(Outcome::Skipped(skipped)) => self.skip(skipped).await?,
+                Done::Read(Outcome::Gone) => {}
+            }
         }
-        match read {
-            Some((_, Outcome::Read(item))) => self.parts[number].push(Record::Blob(*item), &self.writer).await,
-            Some((entry, Outcome::Skipped(reason))) => self.skip(entry.container, entry.name, reason).await,
-            Some((_, Outcome::Gone)) | None => Ok(()),
-        }
+        Ok(())
     }
 
-    async fn skip(&mut self, container: String, name: String, reason: String) -> Result<()> {
+    async fn skip(&mut self, skipped: Skipped) -> Result<()> {
+        let Skipped { container, name, reason } = &skipped;
         warn!(container, name, reason, "a blob is left out");
         self.counts.skipped_blobs += 1;
-        self.skipped.push(Skipped { container, name, reason });
+        self.skipped.push(skipped);
         if self.skipped.len() >= SKIPPED_PER_PAGE { self.write_skipped().await } else { Ok(()) }
     }
 

@@ -78,7 +78,7 @@ async fn height(vault: &Vault, root: &Root) -> usize {
 /// The root of all records by one writer, and by parts cut at these positions.
 async fn roots(records: &[Record], cuts: &[usize], page_bits: u32) -> (Root, Root, usize) {
     let vault = vault().await;
-    let writer = Arc::new(ChunkWriter::new(&vault));
+    let writer = Arc::new(ChunkWriter::new(&vault).unwrap());
     let mut whole = empty(&vault, page_bits);
     for record in records {
         whole.push(record.clone(), &writer).await.unwrap();
@@ -152,7 +152,7 @@ fn a_part_for_every_record_has_the_root_of_one_writer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_in_the_wrong_order_are_refused() {
     let vault = vault().await;
-    let writer = Arc::new(ChunkWriter::new(&vault));
+    let writer = Arc::new(ChunkWriter::new(&vault).unwrap());
     let records = records(50, 3);
     let mut parts = parts(&vault, 2, &[&records[..20], &records[20..]], &writer).await;
     let mut joined = empty(&vault, 2);
@@ -164,7 +164,7 @@ async fn parts_in_the_wrong_order_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_many_records_keeps_few_of_them() {
     let vault = vault().await;
-    let writer = Arc::new(ChunkWriter::new(&vault));
+    let writer = Arc::new(ChunkWriter::new(&vault).unwrap());
     let mut part = ManifestPart::before(empty(&vault, 3));
     for record in records(5_000, 11) {
         part.push(record, &writer).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_part_of_many_records_keeps_few_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_between_others_is_cut_into_about_equal_shares() {
     let vault = vault().await;
-    let writer = Arc::new(ChunkWriter::new(&vault));
+    let writer = Arc::new(ChunkWriter::new(&vault).unwrap());
     let mut manifest = ManifestWriter::new(&vault.keys.id_key);
     for container in ["a", "b", "c"] {
         for number in 0..6_000 {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -29,11 +29,15 @@ pub use plan::{Plan, plan};
 pub use select::{ContainerSelection, SelectedItems, Selection};
 
 /// Content of one batch of small blobs, in bytes.
-const BATCH_BYTES: u64 = 24 << 20;
+const BATCH_BYTES: u64 = 16 << 20;
 /// Blobs of one batch.
 const BATCH_BLOBS: usize = 2000;
 /// Blobs written at once.
 const WRITES: usize = 12;
+/// Groups of small blobs written at once.
+const GROUP_WRITES: usize = 2;
+/// Content of one such group, in bytes.
+const GROUP_BYTES: usize = 4 << 20;
 /// Content of a large blob that is opened at once, in bytes.
 const PART_BYTES: usize = 8 << 20;
 /// Skipped blobs and losses that a report spells out.
@@ -249,37 +253,63 @@ impl Work<'_> {
         }
     }
 
-    fn retarget(&self, entry: &BlobEntry) -> BlobEntry {
-        let mut entry = entry.clone();
-        entry.container = self.selection.target_name(&entry.container).to_owned();
+    fn retarget(&self, mut entry: BlobEntry) -> BlobEntry {
+        let name = self.selection.target_name(&entry.container);
+        if name != entry.container {
+            entry.container = name.to_owned();
+        }
         entry
     }
 
     async fn write_batch(&self, batch: Batch, counts: &mut RestoreCounts, monitor: &dyn Monitor) -> Result<OwnedKey> {
         match batch {
             Batch::Large(item) => {
-                let entry = self.retarget(&item.entry);
+                let entry = self.retarget(item.entry.clone());
                 let written = self.write_large(&item, &entry, counts, monitor).await?;
                 counts.note(&entry, &written);
                 report(counts, monitor);
                 Ok(OwnedKey::from(item.entry.key()))
             }
             Batch::Small { last, blobs } => {
-                let mut writes = stream::iter(blobs)
-                    .map(|blob| async move {
-                        let entry = self.retarget(&blob.entry);
-                        let rule = self.conflict_rule(&entry.container);
-                        let written = self.target.write_whole(&entry, blob.content, rule).await?;
-                        Ok::<_, Error>((entry, written))
+                let together = self.target.writes_together();
+                let at_once = if together > 1 { GROUP_WRITES } else { WRITES };
+                let mut writes = stream::iter(self.groups(blobs, together))
+                    .map(|(blobs, rule)| async move {
+                        let blobs = Arc::new(blobs);
+                        let outcomes = self.target.write_many(blobs.clone(), rule).await;
+                        (blobs, outcomes)
                     })
-                    .buffer_unordered(WRITES);
-                while let Some((entry, written)) = writes.try_next().await? {
-                    counts.note(&entry, &written);
+                    .buffer_unordered(at_once);
+                while let Some((blobs, outcomes)) = writes.next().await {
+                    for ((entry, _), outcome) in blobs.iter().zip(outcomes) {
+                        counts.note(entry, &outcome?);
+                    }
                     report(counts, monitor);
                 }
                 Ok(last)
             }
         }
+    }
+
+    /// Neighbours that are written together, with the rule that holds for all of them.
+    fn groups(&self, blobs: Vec<Loaded>, together: usize) -> Vec<(Vec<(BlobEntry, Bytes)>, OnConflict)> {
+        let mut groups: Vec<(Vec<(BlobEntry, Bytes)>, OnConflict)> = Vec::new();
+        let mut bytes = 0;
+        for Loaded { entry, content } in blobs {
+            let entry = self.retarget(entry);
+            let rule = self.conflict_rule(&entry.container);
+            bytes += content.len();
+            match groups.last_mut() {
+                Some((group, of_group)) if group.len() < together && *of_group == rule && bytes <= GROUP_BYTES => {
+                    group.push((entry, content));
+                }
+                _ => {
+                    bytes = content.len();
+                    groups.push((vec![(entry, content)], rule));
+                }
+            }
+        }
+        groups
     }
 
     async fn write_large(
