@@ -67,7 +67,12 @@ pub struct RebuildReport {
 /// [`Error::Conflict`] while a prune is at work: it removes packs that the footers still name.
 pub async fn rebuild(vault: &Vault, options: RebuildOptions, monitor: &dyn Monitor) -> Result<RebuildReport> {
     // Registered as one, so that no prune begins meanwhile.
-    let registration = Registration::begin(vault, WorkKind::Prune, "", "rebuild-index").await?;
+    let registration = match Registration::begin(vault, WorkKind::Prune, "", "rebuild-index").await {
+        Ok(registration) => registration,
+        // Where the vault's chain cannot be read no prune can be at work.
+        Err(e) if e.kind() == ErrorKind::Damaged => return rebuild_registered(vault, options, monitor).await,
+        Err(e) => return Err(e),
+    };
     let outcome = match other_prune(vault, &registration).await {
         Ok(None) => rebuild_registered(vault, options, monitor).await,
         Ok(Some(job)) => Err(Error::Conflict(format!(

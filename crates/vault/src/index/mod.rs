@@ -246,16 +246,26 @@ impl Index {
             return Ok(Vec::new());
         }
         let mut places = Vec::new();
+        let mut unreadable = None;
         for block in (0..=block).rev() {
-            let entries = self.block(run, block).await?;
-            let start = entries.partition_point(|(entry, _)| *entry < id);
-            places.extend(entries[start..].iter().take_while(|(entry, _)| *entry == id).map(|(_, at)| *at));
+            match self.block(run, block).await {
+                Ok(entries) => {
+                    let start = entries.partition_point(|(entry, _)| *entry < id);
+                    let end = entries.partition_point(|(entry, _)| *entry <= id);
+                    places.extend(entries[start..end].iter().map(|(_, at)| *at));
+                }
+                Err(e) if e.kind() == ErrorKind::Damaged && !has_gone(&e) => unreadable = Some(e),
+                Err(e) => return Err(e),
+            }
             // Only a name at the very beginning of a block may have begun in the one before.
-            if start > 0 || places.is_empty() {
+            if run.begins_before(block, id) {
                 break;
             }
         }
-        Ok(places)
+        match unreadable {
+            Some(e) if places.is_empty() => Err(e),
+            _ => Ok(places),
+        }
     }
 
     async fn may_hold(&self, run: &Run, block: usize, id: ChunkId) -> Result<bool> {
@@ -354,10 +364,10 @@ mod tests {
         let keys = Arc::new(VaultKeys::generate().unwrap());
         let index = Index::open(store.clone(), keys.clone()).await.unwrap();
         let id = entry(7).0;
-        let copy = |pack: u8| (id, Location { pack: PackId([pack; 16]), ..entry(7).1 });
+        let copy = |number: u32| (id, Location { pack: PackId([number as u8; 16]), inner_offset: number, ..entry(7).1 });
         // The chunk stands in three blocks of one run, and once in another.
-        index.add_run((0..1_200).map(|number| copy((number % 250) as u8)).chain([entry(1)]).collect()).await.unwrap();
-        index.add_run(vec![copy(251), entry(2)]).await.unwrap();
+        index.add_run((0..1_200).map(copy).chain([entry(1)]).collect()).await.unwrap();
+        index.add_run(vec![copy(7_163), entry(2)]).await.unwrap();
         assert_eq!(index.find_all(id).await.unwrap().len(), 1_201);
         assert_eq!(index.find_all(id).await.unwrap()[0].pack, PackId([251; 16]));
         assert_eq!(index.find_all(entry(5_000).0).await.unwrap(), []);

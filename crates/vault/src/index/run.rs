@@ -120,6 +120,11 @@ impl Run {
         self.table.fences.partition_point(|fence| fence.first <= id).checked_sub(1)
     }
 
+    /// Whether a block begins with a lesser name, so that the block before it cannot hold this one.
+    pub(super) fn begins_before(&self, block: usize, id: ChunkId) -> bool {
+        self.table.fences[block].first < id
+    }
+
     /// The filter that covers a block.
     pub(super) fn filter_of(block: usize) -> usize {
         block / BLOCKS_PER_FILTER

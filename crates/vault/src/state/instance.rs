@@ -254,7 +254,7 @@ impl<'a> Chain<'a, State> {
             names.extend(files.iter().filter_map(|file| file.name.split('/').nth(1)).map(ToOwned::to_owned));
             // The rest of this chain tells nothing new: digits sort before `:`.
             let chain = last.name.rsplit_once('/').map_or(last.name.as_str(), |(folder, _)| folder);
-            after = Some(format!("{chain}/:"));
+            after = Some(format!("{chain}/:").max(last.name.clone()));
         }
         names.remove(VAULT_CHAIN);
         Ok(names.into_iter().collect())

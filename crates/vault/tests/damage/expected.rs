@@ -37,6 +37,7 @@ pub fn of(kind: Kind, harm: Harm, action: Action) -> Outcome {
         Action::Rebuild => row[2],
         Action::Backup => row[3],
         Action::Mend => row[4],
+        Action::Prune => prune(kind, harm),
     }
 }
 
@@ -58,8 +59,9 @@ fn row(kind: Kind, harm: Harm) -> Row {
         // A cut tail looks like a younger chain: only a number that somebody saw tells, and the next backup goes on from there.
         Kind::StateLast if matches!(harm, Harm::Delete | Harm::Replay) => NAMED,
         Kind::StateLast => HALTED,
-        // Nothing hangs on the vault's own chain yet.
-        Kind::VaultState => NAMED,
+        // Which packs are condemned cannot be told, so nothing is added. A chain that has gone looks like one that never was.
+        Kind::VaultState if matches!(harm, Harm::Delete | Harm::Replay | Harm::Swap) => NAMED,
+        Kind::VaultState => HALTED,
         // An interrupted backup starts anew.
         Kind::Progress if harm == Harm::Delete => HARMLESS,
         Kind::Progress => NOTED,
@@ -67,6 +69,11 @@ fn row(kind: Kind, harm: Harm) -> Row {
         Kind::Ledger if matches!(harm, Harm::Delete | Harm::Replay) => HARMLESS,
         Kind::Ledger => NOTED,
     }
+}
+
+fn prune(kind: Kind, harm: Harm) -> Outcome {
+    let _ = (kind, harm);
+    Whole
 }
 
 fn pack(kind: Kind, harm: Harm) -> Row {

@@ -62,7 +62,7 @@ async fn row(sample: Arc<Sample>, arsenal: Arc<Arsenal>, kind: Kind) -> Cells {
 /// One line for each kind and each set of outcomes, as documentation shows it.
 fn table(cells: &Cells) -> String {
     let mut lines = vec![
-        "| file | damage | verify | restore | after rebuild-index | backup | verify, then backup |\n|---|---|---|---|---|---|---|".to_owned(),
+        "| file | damage | verify | restore | after rebuild-index | backup | verify, then backup | prune |\n|---|---|---|---|---|---|---|---|".to_owned(),
     ];
     for kind in KINDS {
         let mut groups: Vec<(Vec<Outcome>, Vec<String>)> = Vec::new();

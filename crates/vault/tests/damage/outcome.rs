@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use blobkeep_vault::Unwatched;
 use blobkeep_vault::backup::{self, BackupOptions};
 use blobkeep_vault::item::EntryKey;
+use blobkeep_vault::prune::{self, PruneOptions};
 use blobkeep_vault::rebuild::{RebuildOptions, rebuild};
 use blobkeep_vault::verify::{self, Loss, LossScope, VerifyOptions, VerifyReport};
 
@@ -23,9 +25,12 @@ pub enum Action {
     Backup,
     /// A backup after a verification that was remembered.
     Mend,
+    /// A prune that rewrites whatever it can.
+    Prune,
 }
 
-pub const ACTIONS: [Action; 5] = [Action::Verify, Action::Restore, Action::Rebuild, Action::Backup, Action::Mend];
+pub const ACTIONS: [Action; 6] =
+    [Action::Verify, Action::Restore, Action::Rebuild, Action::Backup, Action::Mend, Action::Prune];
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +45,7 @@ pub enum Outcome {
     Named,
     /// Verify: the file is named, and so is every blob that is lost.
     Lost,
-    /// Restore, backup: exactly the right bytes, in every point or in the new ones.
+    /// Restore, backup, prune: exactly the right bytes, in every point or in the new ones.
     Whole,
     /// Restore, backup: some blobs fail, and no wrong byte is written.
     Part,
@@ -69,6 +74,7 @@ pub async fn of(sample: &Sample, files: &Files, kind: Kind) -> Vec<(Action, Outc
                 verify(sample, &world).await;
                 backed_up(sample, &world, kind, &lost).await
             }
+            Action::Prune => pruned(sample, &world, kind, &lost).await,
         };
         outcomes.push((action, outcome));
     }
@@ -175,6 +181,19 @@ fn assert_no_worse(after: &LostBlobs, before: &LostBlobs, kind: Kind) {
     for (point, lost) in after {
         let was_lost = before.get(point).is_some_and(|before| lost.is_subset(before));
         assert!(was_lost, "{kind:?}: blobs of {point:?} are lost that were whole before");
+    }
+}
+
+/// Frees space, which must cost nothing, whether it is done or refused.
+async fn pruned(sample: &Sample, world: &World, kind: Kind, before: &LostBlobs) -> Outcome {
+    let options = PruneOptions { max_unused_percent: 0, patience: Duration::ZERO, ..PruneOptions::new("prune") };
+    let outcome = prune::run(&world.vault().await, &options, &world.clock, &Unwatched).await;
+    let after = lost_blobs(world, &sample.points, kind).await;
+    assert_no_worse(&after, before, kind);
+    match outcome {
+        Err(_) => Outcome::Refused,
+        Ok(_) if after.is_empty() => Outcome::Whole,
+        Ok(_) => Outcome::Part,
     }
 }
 
