@@ -76,15 +76,12 @@ impl Point {
         format!("points/{instance}/{job}")
     }
 
-    /// Writes the point. If the job has written one before, that one stands and is returned.
-    pub async fn put(self, vault: &Vault) -> Result<Self> {
+    /// Writes the point; [`Put::Exists`] if the job has written one before.
+    pub async fn put(&self, vault: &Vault) -> Result<Put> {
         let name = Self::file_name(&self.instance, &self.job);
-        let text = serde_json::to_vec(&self).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+        let text = serde_json::to_vec(self).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
         let file = seal_record(&vault.keys.meta_key, &name, &text)?;
-        match vault.store.put_if_absent(&name, Bytes::from(file)).await? {
-            Put::Stored => Ok(self),
-            Put::Exists => Self::get(vault, &self.instance, &self.job).await,
-        }
+        Ok(vault.store.put_if_absent(&name, Bytes::from(file)).await?)
     }
 
     /// Reads a point.

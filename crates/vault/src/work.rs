@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::item::Timestamp;
 use crate::key::VaultKeys;
 use crate::pack::{PackId, WriterId};
@@ -187,7 +187,8 @@ impl<'a> Registration<'a> {
 /// Shows at intervals that the worker lives. Dropping it stops that and leaves the last file.
 struct Heart {
     store: Arc<dyn Store>,
-    beat: Arc<Mutex<String>>,
+    /// The files that lie in the store: the last beat and the one before.
+    beats: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -195,31 +196,35 @@ impl Heart {
     async fn begin(vault: &Vault, worker: Worker, number: u64, writer: WriterId) -> Result<Self> {
         let (store, keys) = (vault.store.clone(), vault.keys.clone());
         let name = put_beat(&store, &keys, &worker, &file_name(number, writer, 0)).await?;
-        let beat = Arc::new(Mutex::new(name));
-        let (task_store, task_beat) = (store.clone(), beat.clone());
+        let beats = Arc::new(Mutex::new(vec![name]));
+        let (task_store, task_beats) = (store.clone(), beats.clone());
         let task = tokio::spawn(async move {
             for next in 1.. {
                 tokio::time::sleep(BEAT_EVERY).await;
-                let mut present = task_beat.lock().await;
+                let mut beats = task_beats.lock().await;
                 match put_beat(&task_store, &keys, &worker, &file_name(number, writer, next)).await {
-                    Ok(name) => {
-                        let before = std::mem::replace(&mut *present, name);
-                        if let Err(e) = task_store.delete(&before).await {
-                            tracing::warn!(error = %e, "an old sign of life could not be removed");
-                        }
-                    }
+                    Ok(name) => beats.push(name),
                     Err(e) => tracing::warn!(error = %e, "a sign of life could not be written; it is tried again"),
+                }
+                // The one before stays for one more beat: a listing that had begun before this one was written still finds it.
+                while beats.len() > 2 {
+                    let before = beats.remove(0);
+                    if let Err(e) = task_store.delete(&before).await {
+                        tracing::warn!(error = %e, "an old sign of life could not be removed");
+                    }
                 }
             }
         });
-        Ok(Self { store, beat, task })
+        Ok(Self { store, beats, task })
     }
 
     async fn stop(self) {
-        let name = self.beat.lock().await;
+        let beats = self.beats.lock().await;
         self.task.abort();
-        if let Err(e) = self.store.delete(&name).await {
-            tracing::warn!(error = %e, "a registration could not be removed: a prune will take it for dead after a while");
+        for name in beats.iter() {
+            if let Err(e) = self.store.delete(name).await {
+                tracing::warn!(error = %e, "a registration could not be removed: a prune will take it for dead after a while");
+            }
         }
     }
 }
@@ -262,27 +267,41 @@ pub async fn reading<T>(
     outcome
 }
 
-/// Takes a worker for dead: it can add no point any more, and nobody waits for it.
-pub async fn fence(vault: &Vault, dead: &Registered, now: Timestamp) -> Result<()> {
-    if let Some(worker) = dead.worker(vault).await? {
-        tracing::warn!(?worker, "a worker is taken for dead");
-        if worker.kind == WorkKind::Backup {
-            Chain::instance(vault, &worker.instance)?.append(Change::Fenced, now).await?;
-        }
+/// Takes a worker for dead: it can add no point any more, and nobody waits for it. `false` if it has shown a sign of life meanwhile, or has
+/// ended.
+pub async fn fence(vault: &Vault, dead: &Registered, now: Timestamp) -> Result<bool> {
+    let Some(worker) = dead.worker(vault).await? else { return Ok(false) };
+    tracing::warn!(?worker, "a worker is taken for dead");
+    if worker.kind == WorkKind::Backup {
+        Chain::instance(vault, &worker.instance)?.append(Change::Fenced, now).await?;
     }
-    Ok(vault.store.delete(&dead.file).await?)
+    // With the beat before, which may lie there still.
+    for beat in [dead.beat.checked_sub(1), Some(dead.beat)].into_iter().flatten() {
+        vault.store.delete(&file_name(dead.number, dead.writer, beat)).await?;
+    }
+    Ok(true)
 }
 
 /// Fences whoever worked on this job before: there is one at a time.
 pub async fn fence_predecessors(vault: &Vault, instance: &str, job: &str, now: Timestamp) -> Result<()> {
-    for found in registered(vault).await? {
-        let is_predecessor = found
-            .worker(vault)
-            .await?
-            .is_some_and(|worker| worker.kind == WorkKind::Backup && worker.instance == instance && worker.job == job);
-        if is_predecessor {
-            fence(vault, &found, now).await?;
+    loop {
+        let mut is_sure = true;
+        for found in registered(vault).await? {
+            match found.worker(vault).await {
+                Ok(Some(worker))
+                    if worker.kind == WorkKind::Backup && worker.instance == instance && worker.job == job =>
+                {
+                    is_sure &= fence(vault, &found, now).await?;
+                }
+                Ok(Some(_)) => {}
+                // It has gone on, or ended: the next look tells.
+                Ok(None) => is_sure = false,
+                Err(e) if e.kind() == ErrorKind::Damaged => tracing::warn!(error = %e, "a registration cannot be read"),
+                Err(e) => return Err(e),
+            }
+        }
+        if is_sure {
+            return Ok(());
         }
     }
-    Ok(())
 }

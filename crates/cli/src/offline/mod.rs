@@ -8,6 +8,7 @@ mod init;
 mod key;
 mod list;
 mod point;
+mod prune;
 mod rebuild;
 mod restore;
 mod search;
@@ -53,6 +54,7 @@ enum Verb {
     Diff(diff::DiffArgs),
     Search(search::SearchArgs),
     Restore(restore::RestoreArgs),
+    Prune(prune::PruneArgs),
     Verify(verify::VerifyArgs),
     RebuildIndex(rebuild::RebuildArgs),
 }
@@ -99,6 +101,7 @@ pub(crate) async fn run(args: OfflineArgs) -> anyhow::Result<Outcome> {
         Verb::Diff(args) => diff::run(args).await,
         Verb::Search(args) => search::run(args).await,
         Verb::Restore(args) => restore::run(args).await,
+        Verb::Prune(args) => prune::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
         Verb::RebuildIndex(args) => rebuild::run(args).await,
     }

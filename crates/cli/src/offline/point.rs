@@ -22,9 +22,8 @@ pub(super) async fn all(vault: &Vault) -> anyhow::Result<(Vec<FoundPoint>, Vec<E
     for instance in Chain::instances(vault).await? {
         // One damaged chain must not hide the points of the others.
         match Chain::instance(vault, &instance)?.load().await {
-            Ok(state) => {
-                points.extend(state.points.into_iter().map(|live| FoundPoint { instance: instance.clone(), live }))
-            }
+            Ok(state) => points
+                .extend(state.points.iter().map(|live| FoundPoint { instance: instance.clone(), live: live.clone() })),
             Err(error) if error.kind() == blobkeep_vault::ErrorKind::Damaged => {
                 damage.push(error);
                 points.extend(by_files(vault, &instance).await?);
@@ -75,7 +74,7 @@ pub(super) async fn choose(vault: &Vault, wanted: &str) -> anyhow::Result<Point>
     Ok(Point::get(vault, &chosen.instance, &chosen.live.job).await?)
 }
 
-fn by_id<'a>(points: &'a [FoundPoint], wanted: &str, place: &str) -> anyhow::Result<&'a FoundPoint> {
+pub(super) fn by_id<'a>(points: &'a [FoundPoint], wanted: &str, place: &str) -> anyhow::Result<&'a FoundPoint> {
     let folded = wanted.to_ascii_lowercase();
     let mut found = points.iter().filter(|point| !folded.is_empty() && point.live.job.starts_with(&folded));
     match (found.next(), found.next()) {
@@ -95,11 +94,10 @@ fn by_id<'a>(points: &'a [FoundPoint], wanted: &str, place: &str) -> anyhow::Res
 pub(super) async fn before(vault: &Vault, point: &Point) -> anyhow::Result<Option<Point>> {
     let order = |started_at, completed_at, job: &str| (started_at, completed_at, job.to_owned());
     let here = order(point.started_at, point.completed_at, &point.job);
-    let earlier = Chain::instance(vault, &point.instance)?
-        .load()
-        .await?
+    let state = Chain::instance(vault, &point.instance)?.load().await?;
+    let earlier = state
         .points
-        .into_iter()
+        .iter()
         .filter(|live| order(live.started_at, live.completed_at, &live.job) < here)
         .max_by_key(|live| order(live.started_at, live.completed_at, &live.job));
     Ok(match earlier {

@@ -6,6 +6,7 @@ use crate::monitor::{Clock, Monitor};
 use crate::point::{Point, Progress};
 use crate::prune::rescue;
 use crate::state::{Chain, Change, State};
+use crate::store::Put;
 use crate::vault::Vault;
 use crate::work::Registration;
 
@@ -40,6 +41,17 @@ impl Commit<'_> {
         Ok(None)
     }
 
+    /// Writes the point. Another run of this job, taken for dead, may have written its own meanwhile: that one stands only if everything that
+    /// it needs is there.
+    pub(super) async fn write(&self, point: Point) -> Result<Point> {
+        while point.put(self.vault).await? == Put::Exists {
+            if let Some(written) = self.written_before().await? {
+                return Ok(written);
+            }
+        }
+        Ok(point)
+    }
+
     /// Whether work of an earlier run can be built upon: always, unless packs were condemned since that run began.
     pub(super) async fn is_usable(&self, progress: &Progress) -> Result<bool> {
         if progress.registered >= self.registration.unsafe_before() {
@@ -66,7 +78,11 @@ impl Commit<'_> {
 
     /// Makes the point visible.
     pub(super) async fn run(&self, point: Point, warnings: Vec<String>) -> Result<BackupReport> {
-        let mut looked_at = self.registration.number();
+        // A point that this one builds upon may have been removed while packs were condemned: then, too, it is looked at as a whole.
+        let mut looked_at = match self.registration.condemned().is_empty() {
+            true => self.registration.number(),
+            false => self.registration.unsafe_before() - 1,
+        };
         while let Some((number, condemned)) = self.registration.condemned_after(looked_at).await? {
             tracing::info!("packs were condemned meanwhile: what the point needs of them is stored anew");
             self.rescue(&point.mark_root(), condemned).await?;

@@ -24,7 +24,7 @@ use crate::manifest::Root;
 use crate::monitor::{Clock, Monitor};
 use crate::point::{Point, Progress};
 use crate::source::Source;
-use crate::state::Chain;
+use crate::state::{Chain, Change};
 use crate::vault::Vault;
 use crate::verify::Ledger;
 use crate::work::{Registration, WorkKind, fence_predecessors};
@@ -109,11 +109,18 @@ pub async fn run(
         return finished(vault, options, point, Vec::new()).await;
     }
     fence_predecessors(vault, &options.instance, &options.job, clock.now()).await?;
+    if chain.load().await?.number == 0 {
+        chain.append(Change::InstanceMade, clock.now()).await?;
+    }
     let registered = chain.load().await?.number;
     let registration = Registration::begin(vault, WorkKind::Backup, &options.instance, &options.job).await?;
     let commit = Commit { vault, options, chain: &chain, registration: &registration, registered, clock, monitor };
     let outcome = back_up(source, &commit).await;
-    registration.end().await;
+    match &outcome {
+        // Whether a record that failed was written after all is not known: a prune must fence this writer before it trusts the chain.
+        Err(Error::Store(_)) => drop(registration),
+        _ => registration.end().await,
+    }
     outcome
 }
 
@@ -168,7 +175,7 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
             return Ok(BackupReport { point: other, is_new: false, warnings: run.warnings });
         }
     }
-    let point = run.finish(root, started_at).await?;
+    let point = commit.write(run.point(root, started_at)).await?;
     let mut warnings = std::mem::take(&mut run.warnings);
     warnings.extend(run.source.limits());
     run.writer.merge_runs().await?;

@@ -354,10 +354,10 @@ impl<'a> Run<'a> {
         self.root_so_far().await
     }
 
-    /// Writes the point.
-    pub(super) async fn finish(&mut self, root: Root, started_at: Timestamp) -> Result<Point> {
+    /// The point.
+    pub(super) fn point(&self, root: Root, started_at: Timestamp) -> Point {
         let completed_at = self.clock.now();
-        let point = Point {
+        Point {
             format: FORMAT.to_owned(),
             instance: self.options.instance.clone(),
             job: self.options.job.clone(),
@@ -368,7 +368,6 @@ impl<'a> Run<'a> {
             counts: self.counts(),
             skipped_pages: self.skipped_pages.clone(),
             labels: self.options.labels.clone(),
-        };
-        point.put(self.vault).await
+        }
     }
 }

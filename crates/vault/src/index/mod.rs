@@ -364,7 +364,8 @@ mod tests {
         let keys = Arc::new(VaultKeys::generate().unwrap());
         let index = Index::open(store.clone(), keys.clone()).await.unwrap();
         let id = entry(7).0;
-        let copy = |number: u32| (id, Location { pack: PackId([number as u8; 16]), inner_offset: number, ..entry(7).1 });
+        let copy =
+            |number: u32| (id, Location { pack: PackId([number as u8; 16]), inner_offset: number, ..entry(7).1 });
         // The chunk stands in three blocks of one run, and once in another.
         index.add_run((0..1_200).map(copy).chain([entry(1)]).collect()).await.unwrap();
         index.add_run(vec![copy(7_163), entry(2)]).await.unwrap();

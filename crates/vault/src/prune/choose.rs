@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::index::Entry;
 use crate::item::ChunkId;
 use crate::mark::Marks;
-use crate::pack::{Location, PackId, WriterId};
+use crate::pack::{Location, PackId};
 use crate::vault::Vault;
 
 /// How much of a pack is needed, in bytes of plaintext.
@@ -25,14 +25,15 @@ pub(super) struct Uses {
     pub(super) entries: u64,
 }
 
-/// Walks the index beside the marks. A needed chunk counts in one of the packs that hold it, outside of `absent` if it can be;
-/// `only_absent` is called for each that lies in packs of `absent` only.
+/// Walks the index beside the marks. A needed chunk counts in one of the packs that hold it and are whole as far as anybody knows, outside of
+/// `absent` if it can be; `only_absent` is called for each that lies in packs of `absent` only.
 ///
 /// # Errors
 /// [`Error::Damaged`] if a marked chunk is nowhere.
 pub(super) async fn sweep(
     vault: &Vault,
     marks: &mut Marks,
+    is_whole: impl Fn(&PackId) -> bool,
     absent: &HashSet<PackId>,
     uses: &mut Uses,
     mut only_absent: impl FnMut(Entry) -> Result<()>,
@@ -74,10 +75,12 @@ pub(super) async fn sweep(
         while mark == Some(id) {
             mark = next_mark()?;
         }
-        let keeper = places.iter().find(|at| !absent.contains(&at.pack));
-        if let Some(at) = keeper.or(places.first()) {
+        let keeper = places.iter().find(|at| is_whole(&at.pack) && !absent.contains(&at.pack));
+        let last_resort = || places.iter().find(|at| is_whole(&at.pack)).or(places.first());
+        if let Some(at) = keeper.or_else(last_resort) {
             uses.packs.entry(at.pack).or_default().needed_bytes += u64::from(at.plain_bytes).max(1);
-            if keeper.is_none() {
+            // What lies in missing or broken packs only cannot be copied; it is lost already, or newer than the listing of the packs.
+            if keeper.is_none() && is_whole(&at.pack) {
                 only_absent((id, *at))?;
             }
         }
@@ -97,7 +100,7 @@ fn missing(mark: Option<ChunkId>) -> Error {
 pub(super) fn choose(
     packs: &BTreeMap<PackId, u64>,
     uses: &Uses,
-    at_work: &HashSet<WriterId>,
+    is_kept: impl Fn(&PackId) -> bool,
     condemned_before: &HashSet<PackId>,
     max_unused_percent: u8,
     report: &mut PruneReport,
@@ -106,7 +109,7 @@ pub(super) fn choose(
     for (pack, file_bytes) in packs {
         report.packs += 1;
         report.pack_bytes += file_bytes;
-        if at_work.contains(&pack.writer()) {
+        if is_kept(pack) && !condemned_before.contains(pack) {
             report.packs_in_use += 1;
             continue;
         }

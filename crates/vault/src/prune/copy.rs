@@ -50,7 +50,9 @@ impl<'a> Copier<'a> {
         monitor: &dyn Monitor,
     ) -> Result<()> {
         let mut wanted = Spill::<64>::new(&self.scratch);
-        sweep(self.vault, marks, self.condemned, uses, |entry| wanted.push(record(&entry))).await?;
+        let packs = super::list_packs(self.vault).await?;
+        let is_whole = |pack: &PackId| packs.contains_key(pack) && self.reader.is_trusted(*pack);
+        sweep(self.vault, marks, is_whole, self.condemned, uses, |entry| wanted.push(record(&entry))).await?;
         let mut wanted = wanted.finish()?;
         let mut together: Vec<(Location, ChunkId)> = Vec::new();
         let mut bytes = 0;

@@ -33,6 +33,7 @@ use crate::seal::{open_record, random_bytes, seal_record};
 use crate::state::{At, Chain, Removal, VaultChange, VaultState};
 use crate::store::{Put, StoreErrorKind};
 use crate::vault::Vault;
+use crate::verify::Ledger;
 use crate::work::{Registration, WorkKind, registered};
 use choose::{Uses, choose};
 pub(crate) use copy::rescue;
@@ -141,10 +142,13 @@ async fn prune(
     let mut report = PruneReport::default();
     let waiting = wait::Waiting { vault, registration, clock, monitor, patience: options.patience };
     report.fenced += waiting.for_other_prunes().await?;
+    let ledger = Ledger::load(vault).await?.0;
+    check_chains(vault, &ledger).await?;
     if let Some((name, reason)) = vault.index.damaged_runs().pop_first() {
         return Err(Error::damaged(name, format!("{reason}; nothing was removed: rebuild the index first")));
     }
     let reader = ChunkReader::new(vault.store.clone(), vault.keys.clone(), vault.index.clone());
+    ledger.warn(&reader);
 
     // In this order: a pack of a writer who is gone when the writers are listed is needed by a point that is listed after.
     let packs = list_packs(vault).await?;
@@ -156,8 +160,10 @@ async fn prune(
 
     let before = registration.condemned();
     let mut uses = Uses::default();
-    choose::sweep(vault, &mut marks, &before, &mut uses, |_| Ok(())).await?;
-    let chosen = choose(&packs, &uses, &at_work, &before, options.max_unused_percent, &mut report);
+    let is_whole = |pack: &PackId| packs.contains_key(pack) && reader.is_trusted(*pack);
+    choose::sweep(vault, &mut marks, is_whole, &before, &mut uses, |_| Ok(())).await?;
+    let is_kept = |pack: &PackId| at_work.contains(&pack.writer()) || !reader.is_trusted(*pack);
+    let chosen = choose(&packs, &uses, is_kept, &before, options.max_unused_percent, &mut report);
     report.index_runs.0 = vault.index.run_names().await.len() as u64;
     report.read_bytes = reader.fetched_bytes();
     report.index_runs.1 = report.index_runs.0;
@@ -196,6 +202,36 @@ async fn prune(
     finish(vault, number, clock.now()).await?;
     report.read_bytes = reader.fetched_bytes();
     Ok(report)
+}
+
+/// A chain that was cut names fewer points than there are: what only the others need must not go.
+async fn check_chains(vault: &Vault, ledger: &Ledger) -> Result<()> {
+    let instances = Chain::instances(vault).await?;
+    let cut = |chain: &str, found: u64, seen: u64| {
+        let reason = format!("the chain ends at {found}, and record {seen} was seen before; nothing was removed");
+        Err(Error::damaged(format!("state/{chain}"), reason))
+    };
+    for (chain, seen) in ledger.numbers() {
+        let found = match chain.as_str() {
+            "vault" => Chain::vault(vault).load().await?.number,
+            instance => Chain::instance(vault, instance)?.load().await?.number,
+        };
+        if found < *seen {
+            return cut(chain, found, *seen);
+        }
+    }
+    let mut after: Option<String> = None;
+    loop {
+        let files = vault.store.list("points/", after.as_deref()).await?;
+        let Some(last) = files.last() else { return Ok(()) };
+        after = Some(last.name.clone());
+        let of_nobody =
+            |name: &str| name.split('/').nth(1).is_some_and(|instance| !instances.iter().any(|i| i == instance));
+        if let Some(file) = files.iter().find(|file| of_nobody(&file.name)) {
+            let reason = "the chain of its instance is missing; nothing was removed";
+            return Err(Error::damaged(file.name.clone(), reason));
+        }
+    }
 }
 
 async fn list_packs(vault: &Vault) -> Result<BTreeMap<PackId, u64>> {
@@ -276,6 +312,11 @@ fn list_name(prune: &str) -> String {
     format!("condemned/{prune}")
 }
 
+/// The list lies in the store twice: without it nothing can be written to the vault.
+fn copy_of(name: &str) -> String {
+    format!("{name}.copy")
+}
+
 /// The packs that are condemned in a state of the vault's chain.
 ///
 /// # Errors
@@ -283,20 +324,27 @@ fn list_name(prune: &str) -> String {
 pub(crate) async fn condemned_packs(vault: &Vault, state: &VaultState) -> Result<HashSet<PackId>> {
     let Some(condemned) = &state.condemned else { return Ok(HashSet::new()) };
     let name = list_name(&condemned.prune);
-    let file = match vault.store.get(&name).await {
-        Ok(file) => file,
-        Err(e) if e.kind == StoreErrorKind::NotFound => {
-            // The prune may have ended since the state was read.
-            return match Chain::vault(vault).load().await?.condemned.as_ref() {
-                Some(still) if still == condemned => Err(Error::damaged(name, "the file is missing")),
-                _ => Ok(HashSet::new()),
-            };
+    let mut found = None;
+    for copy in [name.clone(), copy_of(&name)] {
+        match vault.store.get(&copy).await {
+            Ok(file) if blake3::hash(&file).to_hex().as_str() == condemned.list_hash => {
+                found = Some(file);
+                break;
+            }
+            Ok(_) => tracing::warn!(file = copy, "it is not the list that the vault's chain names"),
+            Err(e) if e.kind == StoreErrorKind::NotFound => {}
+            Err(e) => return Err(e.into()),
         }
-        Err(e) => return Err(e.into()),
-    };
-    if blake3::hash(&file).to_hex().as_str() != condemned.list_hash {
-        return Err(Error::damaged(name, "it is not the list that the vault's chain names"));
     }
+    let Some(file) = found else {
+        // The prune may have ended since the state was read.
+        return match Chain::vault(vault).load().await?.condemned.as_ref() {
+            Some(still) if still == condemned => {
+                Err(Error::damaged(name, "neither it nor its copy is the list that the vault's chain names"))
+            }
+            _ => Ok(HashSet::new()),
+        };
+    };
     let list = open_record(&vault.keys.meta_key, &name, &file)?;
     let (ids, rest) = list.as_chunks::<16>();
     if !rest.is_empty() || ids.len() as u64 != condemned.packs {
@@ -317,8 +365,11 @@ async fn condemn(vault: &Vault, chosen: HashSet<PackId>, now: Timestamp) -> Resu
         let list: Vec<u8> = packs.iter().flat_map(|pack| pack.0).collect();
         let file = seal_record(&vault.keys.meta_key, &name, &list)?;
         let list_hash = blake3::hash(&file).to_hex().to_string();
-        if vault.store.put_if_absent(&name, Bytes::from(file)).await? == Put::Exists {
-            return Err(Error::Internal(format!("{name} was there already although its name is random")));
+        let file = Bytes::from(file);
+        for copy in [name.clone(), copy_of(&name)] {
+            if vault.store.put_if_absent(&copy, file.clone()).await? == Put::Exists {
+                return Err(Error::Internal(format!("{copy} was there already although its name is random")));
+            }
         }
         let change = VaultChange::PacksCondemned { prune, list_hash, packs: packs.len() as u64 };
         if let Some(added) = chain.append_after(&at, &change, now).await? {
@@ -333,8 +384,10 @@ async fn finish(vault: &Vault, number: u64, now: Timestamp) -> Result<()> {
     let Some(condemned) = chain.load().await?.condemned.clone().filter(|condemned| condemned.number == number) else {
         return Err(Error::Conflict("another prune has begun: it finishes what this one left".into()));
     };
+    // Listed before: a list that comes after the record is that of the next prune.
+    let lists = vault.store.list("condemned/", None).await?;
     chain.append(VaultChange::PacksPruned { prune: condemned.prune }, now).await?;
-    for file in vault.store.list("condemned/", None).await? {
+    for file in lists {
         vault.store.delete(&file.name).await?;
     }
     Ok(())

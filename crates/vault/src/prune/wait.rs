@@ -32,14 +32,18 @@ impl Waiting<'_> {
         let mut beats = Beats::new();
         let mut fenced = 0;
         loop {
-            let mut is_waiting = false;
+            let (mut is_waiting, mut has_fenced) = (false, false);
             for found in self.others().await?.iter().filter(|found| found.number < number) {
                 if self.is_alive(&mut beats, found) {
                     is_waiting = true;
                 } else {
-                    fence(self.vault, found, self.clock.now()).await?;
-                    fenced += 1;
+                    fenced += u64::from(fence(self.vault, found, self.clock.now()).await?);
+                    has_fenced = true;
                 }
+            }
+            // Only a look that finds nobody ends the waiting: whoever was to be fenced may have shown a sign of life meanwhile.
+            if has_fenced {
+                continue;
             }
             if !is_waiting {
                 return Ok(fenced);
@@ -71,8 +75,7 @@ impl Waiting<'_> {
                 if self.is_alive(&mut beats, &found) {
                     is_waiting = true;
                 } else {
-                    fence(self.vault, &found, self.clock.now()).await?;
-                    fenced += 1;
+                    fenced += u64::from(fence(self.vault, &found, self.clock.now()).await?);
                 }
             }
             if !is_waiting {

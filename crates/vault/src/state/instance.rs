@@ -17,6 +17,8 @@ use crate::vault::Vault;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Change {
+    /// The first backup of the instance has begun. So a point without a chain is known to have lost it.
+    InstanceMade,
     /// A backup was committed.
     PointAdded {
         /// The point's job.
@@ -187,6 +189,7 @@ impl Chained for State {
 
     fn apply(&mut self, change: &Change, number: u64) -> Result<()> {
         match change {
+            Change::InstanceMade => {}
             Change::PointAdded { job, started_at, completed_at, expires_at, registered } => {
                 if self.point(job).is_some() {
                     return Err(Error::Conflict(format!("recovery point {job} is there already")));

@@ -124,7 +124,7 @@ impl Ledger {
     }
 
     /// Numbers of the last records that were seen of each chain. They only grow: a chain that ends before was cut.
-    pub(super) fn numbers(&self) -> &SeenNumbers {
+    pub(crate) fn numbers(&self) -> &SeenNumbers {
         &self.numbers
     }
 

@@ -72,8 +72,27 @@ fn row(kind: Kind, harm: Harm) -> Row {
 }
 
 fn prune(kind: Kind, harm: Harm) -> Outcome {
-    let _ = (kind, harm);
-    Whole
+    match kind {
+        Kind::BothHeaders | Kind::BothSlots => Refused,
+        // What a footer tells is needed for making an index only, and a pack that nothing needs goes.
+        Kind::ContentPack | Kind::MetadataPack
+            if matches!(harm, Harm::FlipFooter | Harm::FlipLast | Harm::CutLast | Harm::Replay) =>
+        {
+            Whole
+        }
+        // A pack that has gone is no longer asked for its content, only for pages.
+        Kind::ContentPack if harm == Harm::Delete => Part,
+        Kind::ContentPack | Kind::MetadataPack => Refused,
+        Kind::IndexRun if harm == Harm::Replay => Whole,
+        Kind::IndexRun => Refused,
+        // What a point needs cannot be told without it.
+        Kind::Point if harm == Harm::Replay => Whole,
+        Kind::Point => Refused,
+        Kind::StateMiddle | Kind::StateFold | Kind::StateLast => Refused,
+        Kind::VaultState if harm == Harm::Swap => Whole,
+        Kind::VaultState => Refused,
+        _ => Whole,
+    }
 }
 
 fn pack(kind: Kind, harm: Harm) -> Row {
