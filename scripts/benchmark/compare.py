@@ -44,30 +44,34 @@ def run_case(case, setup):
         data = FileSet(work / "source", shape)
         note(f"{case}: making {shape}")
         data.make()
-        with _endpoint(place, setup, work) as endpoint:
-            return Comparison(case, setup, work, data, endpoint).rounds()
+        return Comparison(case, setup, work, data, lambda: _endpoint(place, setup, work)).rounds()
 
 
 def _endpoint(place, setup, work):
     if place == "folder":
         return nullcontext()
+    # Azurite frees the space of deleted blobs late: the rounds before must not fill the disk.
+    shutil.rmtree(work / "azurite", ignore_errors=True)
     return Emulator(setup.binary) if place == "emulator" else Azurite(setup.azurite, work / "azurite")
 
 
 class Comparison:
-    """One case under way."""
+    """One case under way. Each round has an endpoint of its own, so that all begin alike."""
 
-    def __init__(self, case, setup, work, data, endpoint):
-        self.case, self.setup, self.work, self.data, self.endpoint = case, setup, work, data, endpoint
+    def __init__(self, case, setup, work, data, start_endpoint):
+        self.case, self.setup, self.work, self.data = case, setup, work, data
+        self.start_endpoint, self.endpoint = start_endpoint, None
         self.tools = setup.tools.of(kinds_of(case))
         self.rows = []
 
     def rounds(self):
-        if self.endpoint:
-            self.endpoint.blobs.create(CONTAINER)
-            self.endpoint.blobs.upload(CONTAINER, self.data.folder, files(self.data.folder))
+        """Runs them all: the rows of measurements."""
         for number in range(self.setup.rounds):
-            self._round(number, self.tools[:: 1 if number % 2 == 0 else -1])
+            with self.start_endpoint() as self.endpoint:
+                if self.endpoint:
+                    self.endpoint.blobs.create(CONTAINER)
+                    self.endpoint.blobs.upload(CONTAINER, self.data.folder, files(self.data.folder))
+                self._round(number, self.tools[:: 1 if number % 2 == 0 else -1])
         return self.rows
 
     def _round(self, number, order):
@@ -109,22 +113,15 @@ class Comparison:
     @contextmanager
     def _changed(self, number):
         indices, written, deleted = self.data.change(number)
-        self._upload(written, deleted)
-        try:
-            yield
-        finally:
-            self.data.undo(indices)
-        if number + 1 < self.setup.rounds:
-            known = set(files(self.data.folder))
-            back = [path for path in written if path in known] + deleted
-            self._upload(back, [path for path in written if path not in known])
-
-    def _upload(self, written, deleted):
         if self.endpoint:
             # Endpoints tell times in seconds: a tool that goes by them must see that this is later.
             time.sleep(1.1)
             self.endpoint.blobs.upload(CONTAINER, self.data.folder, written)
             self.endpoint.blobs.remove(CONTAINER, deleted)
+        try:
+            yield
+        finally:
+            self.data.undo(indices)
 
     def _step(self, number, tool, job, step):
         stored = folder_bytes(job.store)

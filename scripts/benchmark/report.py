@@ -13,8 +13,9 @@ def facts(machine):
             f"{machine['file_system']}, Python {machine['python']}.\n\n{versions}.\n")
 
 
-def table(case, text, rows, rounds):
+def table(case, text, rows):
     """One case as a table."""
+    rounds = len({row["round"] for row in rows})
     is_compared = len({row["tool"] for row in rows}) > 1
     columns = ["step", "tool", "wall s", "CPU s", "peak MiB", "stored MiB", "server CPU s", "load before"]
     if is_compared:
