@@ -34,7 +34,7 @@ use crate::record::{RecordedRequest, Recorder};
 use crate::request::{self, Request};
 
 /// The newest version of the service that is spoken.
-const NEWEST_VERSION: &str = "2026-06-06";
+const NEWEST_VERSION: &str = "2026-12-06";
 const OLDEST_VERSION: &str = "2009-09-19";
 /// The largest body that Azure takes in one request, 5,000 MiB.
 const MAX_BODY_BYTES: u64 = 5_000 * 1024 * 1024;

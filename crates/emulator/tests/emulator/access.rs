@@ -198,7 +198,7 @@ async fn each_account_has_its_own_key_and_containers() {
 async fn versions_of_the_service_are_checked() {
     let server = Server::start().await;
     let list = |version: &str| server.get("/?comp=list").without("x-ms-version").with("x-ms-version", version);
-    for version in ["2015-04-05", "2021-12-02", "2026-06-06"] {
+    for version in ["2015-04-05", "2021-12-02", "2026-06-06", "2026-12-06"] {
         let reply = list(version).send().await.expect(200);
         assert_eq!(reply.header("x-ms-version"), Some(version));
     }
