@@ -16,8 +16,8 @@ use crate::seal::random_bytes;
 use crate::state::{Chain, VaultChange};
 use crate::store::{Put, Store, StoreErrorKind};
 
-/// The format that this version writes. It is a draft: a later version may not read it.
-pub const FORMAT: &str = "1-draft";
+/// The format that this version writes, and every later one reads.
+pub const FORMAT: &str = "1";
 const HEADER: &str = "vault.json";
 /// The header once more: one damaged file must not cost the vault.
 pub(crate) const HEADER_COPY: &str = "vault.json.copy";

@@ -471,7 +471,7 @@ async fn damage_to_any_file_is_found_and_never_restored() {
     account.put("c", "large", noise(3 << 20, 99));
     world.back_up(&account, "job-1").await.unwrap();
     let content = account.contents();
-    let seen = SeenNumbers::from([("inst".to_owned(), 1), ("vault".to_owned(), 1)]);
+    let seen = SeenNumbers::from([("inst".to_owned(), 2), ("vault".to_owned(), 1)]);
     for (name, file) in world.files.files() {
         let mut flipped = file.to_vec();
         let middle = flipped.len() / 2;

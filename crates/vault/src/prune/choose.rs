@@ -66,7 +66,7 @@ pub(super) async fn sweep(
         for at in &places {
             uses.packs.entry(at.pack).or_default().all_bytes += u64::from(at.plain_bytes).max(1);
         }
-        while mark.is_some_and(|mark| mark < id) {
+        if mark.is_some_and(|mark| mark < id) {
             return Err(missing(mark));
         }
         if mark != Some(id) {
