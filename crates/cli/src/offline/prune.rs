@@ -103,7 +103,7 @@ async fn chosen(args: &PruneArgs, vault: &Vault) -> anyhow::Result<Vec<FoundPoin
 
 fn print(args: &PruneArgs, removed: &[FoundPoint], report: &PruneReport, took: Duration) -> anyhow::Result<()> {
     if args.output.output == Format::Json {
-        return Ok(output::json(&json!({
+        return output::json(&json!({
             "dryRun": args.dry_run,
             "removedPoints": removed.iter().map(|found| found.live.job.as_str()).collect::<Vec<_>>(),
             "keptPoints": report.kept.iter().map(|kept| json!({
@@ -124,7 +124,7 @@ fn print(args: &PruneArgs, removed: &[FoundPoint], report: &PruneReport, took: D
             "indexRunsAfter": report.index_runs.1,
             "takenForDead": report.fenced,
             "seconds": took.as_secs_f64(),
-        }))?);
+        }));
     }
     let (would, were) = if args.dry_run { ("would be ", "would be") } else { ("", "were") };
     for found in removed {
