@@ -87,7 +87,8 @@ async fn no_committed_point_misses_a_chunk_while_writers_and_a_prune_work_at_onc
     for writer in writers {
         backups += writer.await.unwrap();
     }
-    for ((instance, job), content) in points.lock().unwrap().clone() {
+    let left = points.lock().unwrap().clone();
+    for ((instance, job), content) in left {
         check(&world, &instance, &job, &content).await;
     }
     world.assert_sound().await;
