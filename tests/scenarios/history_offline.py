@@ -119,7 +119,7 @@ class OfflineHistory(History):
         """Points go and what they alone used; a prune that was killed has removed some of them, all or none."""
         vault, _ = self._choose(chance)
         doomed = self._doom(vault, chance)
-        (ended,) = self._work("prune", how, chance, vault.command("prune", *doomed.options))
+        (ended,) = self._work("prune", how, chance, vault.command("prune", *ALONE, *doomed.options))
         self._take_out(vault, doomed, ended)
         vault.check_list()
 
@@ -127,6 +127,9 @@ class OfflineHistory(History):
         """A prune and a backup of one vault at once."""
         vault, source = self._choose(chance)
         source.change(chance)
+        # Whoever was killed before is out of the way: who is at work in this step is waited for.
+        (ended,) = Commands(vault.command("prune", *ALONE)).finish()
+        expect_done(ended)
         doomed = self._doom(vault, chance)
         commands = [self._backup(vault, source), vault.command("prune", *doomed.options)]
         backup, prune = self._work("prune beside backup", how, chance, *commands)
@@ -247,6 +250,10 @@ class OfflineHistory(History):
                 raise Loss(f"a prune of {vault.store} left points that it was to remove: {sorted(doomed.certain & listed)}")
         for gone in doomed.possible - listed:
             vault.points.pop(gone, None)
+
+
+# Nobody else works on the vault, so whoever is registered was killed, and is not waited for.
+ALONE = ["--patience", "0"]
 
 
 @dataclass
