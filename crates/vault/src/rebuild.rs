@@ -25,6 +25,8 @@ const READS: usize = 8;
 const TAIL_BYTES: u64 = 32 << 10;
 /// Packs without a footer whose entries are looked for together in the old runs.
 const SALVAGED_TOGETHER: usize = 64;
+/// The job under which a rebuild is registered.
+const JOB: &str = "rebuild-index";
 /// Damaged packs that a report spells out.
 const SPELLED_OUT: usize = 1000;
 
@@ -67,7 +69,7 @@ pub struct RebuildReport {
 /// [`Error::Conflict`] while a prune is at work: it removes packs that the footers still name.
 pub async fn rebuild(vault: &Vault, options: RebuildOptions, monitor: &dyn Monitor) -> Result<RebuildReport> {
     // Registered as one, so that no prune begins meanwhile.
-    let registration = match Registration::begin(vault, WorkKind::Prune, "", "rebuild-index").await {
+    let registration = match Registration::begin(vault, WorkKind::Prune, "", JOB).await {
         Ok(registration) => registration,
         // Where the vault's chain cannot be read no prune can be at work.
         Err(e) if e.kind() == ErrorKind::Damaged => return rebuild_registered(vault, options, monitor).await,
@@ -89,6 +91,8 @@ async fn other_prune(vault: &Vault, own: &Registration<'_>) -> Result<Option<Str
         if found.writer != own.writer()
             && let Some(worker) = found.worker(vault).await?
             && worker.kind == WorkKind::Prune
+            // Two rebuilds at once harm nobody, and one that died must not stand in the way of the next.
+            && worker.job != JOB
         {
             return Ok(Some(worker.job));
         }

@@ -266,17 +266,17 @@ async fn the_end_of_a_chain_that_was_taken_away_is_found_by_a_number_seen_before
     for job in ["job-1", "job-2"] {
         world.back_up(&account, "inst", job).await.unwrap();
     }
-    let record = world.files.get("state/inst/0000000002").await.unwrap();
-    world.files.delete("state/inst/0000000002").await.unwrap();
+    let record = world.files.get("state/inst/0000000003").await.unwrap();
+    world.files.delete("state/inst/0000000003").await.unwrap();
     let unaware = world.verify(Depth::Bytes).await;
     assert!(unaware.is_sound() && unaware.notes[0].contains("points/inst/job-2"), "{unaware:?}");
-    let seen = SeenNumbers::from([("inst".to_owned(), 2)]);
+    let seen = SeenNumbers::from([("inst".to_owned(), 3)]);
     let report = verify::run(&world.vault().await, Depth::Structure, &seen, &Unwatched).await.unwrap();
-    assert_eq!(report.damage, ["state/inst: the chain ends at 1, and record 2 was seen before"]);
+    assert_eq!(report.damage, ["state/inst: the chain ends at 2, and record 3 was seen before"]);
     // A verification that is remembered sees for the next one.
-    world.files.replace("state/inst/0000000002", record);
+    world.files.replace("state/inst/0000000003", record);
     assert!(share(&world, None).await.is_sound());
-    world.files.delete("state/inst/0000000002").await.unwrap();
+    world.files.delete("state/inst/0000000003").await.unwrap();
     for _ in 0..2 {
         assert_eq!(share(&world, None).await.damage, report.damage);
     }

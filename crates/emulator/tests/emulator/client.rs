@@ -131,7 +131,7 @@ impl Server {
             address: self.emulator.address(),
             method: method.to_owned(),
             target: target.to_owned(),
-            headers: vec![("x-ms-version".to_owned(), "2021-12-02".to_owned())],
+            headers: vec![("x-ms-version".to_owned(), "2026-02-06".to_owned())],
             body: Vec::new(),
         }
     }

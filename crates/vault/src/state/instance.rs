@@ -255,9 +255,9 @@ impl<'a> Chain<'a, State> {
             let files = vault.store.list("state/", after.as_deref()).await?;
             let Some(last) = files.last() else { break };
             names.extend(files.iter().filter_map(|file| file.name.split('/').nth(1)).map(ToOwned::to_owned));
-            // The rest of this chain tells nothing new: digits sort before `:`.
+            // The rest of this chain tells nothing new: digits sort before letters.
             let chain = last.name.rsplit_once('/').map_or(last.name.as_str(), |(folder, _)| folder);
-            after = Some(format!("{chain}/:").max(last.name.clone()));
+            after = Some(format!("{chain}/z").max(last.name.clone()));
         }
         names.remove(VAULT_CHAIN);
         Ok(names.into_iter().collect())
