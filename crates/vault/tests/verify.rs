@@ -93,7 +93,7 @@ async fn of_a_lost_page_the_names_around_it_and_the_number_of_blobs_are_told() {
     let is_between = |scope: &LossScope| matches!(scope, LossScope::Between { .. });
     assert!(report.losses.iter().all(|loss| is_between(&loss.scope)) && !report.losses.is_empty());
     let first = report.losses[0].to_string();
-    assert!(first.contains("blobs up to c/blob ") && first.contains("job-1"), "{first}");
+    assert!(first.contains(" up to c/blob ") && first.contains("job-1"), "{first}");
     assert_eq!(report.blobs, 2_000, "what is lost is counted, too");
     assert_eq!(report.lost_blobs, world.lost_of("inst", "job-1", &account.contents()).await.len() as u64);
     let point = world.point("inst", "job-1").await;

@@ -101,6 +101,8 @@ fn pack(kind: Kind, harm: Harm) -> Row {
         Harm::FlipFooter | Harm::FlipLast | Harm::CutLast => NAMED,
         // A pack that nothing refers to, as an interrupted backup leaves it.
         Harm::Replay => HARMLESS,
+        // Two packs are not what they were: pages in one may have been shared before the other was met. Where none was, the new point is whole.
+        Harm::Swap => MENDED_WHEN_TOLD,
         // The pages of the point before are read by every backup, its content is not.
         _ if kind == Kind::MetadataPack => MENDED,
         _ => MENDED_WHEN_TOLD,
