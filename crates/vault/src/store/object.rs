@@ -133,6 +133,10 @@ impl Store for CloudStore {
         while let Some(entry) = entries.next().await {
             let entry = entry.map_err(|e| self.failed("list", prefix, &e))?;
             let name = entry.location.as_ref().get(skipped..).unwrap_or_default().to_owned();
+            // Where to begin is a wish: an endpoint that does not know it begins at the beginning.
+            if after.is_some_and(|after| name.as_str() <= after) {
+                continue;
+            }
             files.push(StoredFile { name, size_bytes: entry.size });
             if files.len() == 1000 {
                 break;
