@@ -4,7 +4,7 @@
 //! blobs, a [`Target`] takes them back, a [`Store`] keeps the files of a vault. `docs/format.md` is the authority on the
 //! bytes written here. `diff` and `search` look into points, `names` says which names are meant, `caps` holds back.
 //!
-//! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk` and `pack` (how
+//! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk`, `compress` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
 //! `state` (what exists and until when), then `backup`, `restore`, `verify` and `rebuild`; last `work` (who works on a vault now) and
 //! `prune` (what may go).
@@ -12,6 +12,7 @@
 pub mod backup;
 pub mod caps;
 pub mod chunk;
+mod compress;
 pub mod diff;
 pub mod error;
 pub mod index;

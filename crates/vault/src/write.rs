@@ -14,13 +14,13 @@ use tokio::sync::{Mutex, RwLock, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::chunk::chunk_id;
+use crate::compress::looks_random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Index, RUN_ENTRIES_AT_MOST};
 use crate::item::ChunkId;
 use crate::key::VaultKeys;
 use crate::pack::{
     Location, PackBuilder, PackId, PackKind, PreparedFrame, SHARED_FRAME_BYTES, SMALL_CHUNK_BYTES, WriterId,
-    looks_random,
 };
 use crate::read::ChunkReader;
 use crate::seal::random_bytes;
