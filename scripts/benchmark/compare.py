@@ -15,7 +15,7 @@ from . import tools
 from .blobs import files
 from .data import SHAPES, FileSet, difference
 from .endpoint import Azurite, Emulator
-from .machine import Failed, folder_bytes, note, run
+from .machine import Failed, folder_bytes, note, run, settle
 
 CONTAINER = "data"
 STEPS = ("full", "nochange", "changed", "restore")
@@ -126,6 +126,8 @@ class Comparison:
     def _step(self, number, tool, job, step):
         stored = folder_bytes(job.store)
         command = tool.restore(job) if step == "restore" else tool.backup(job, step)
+        if self.setup.settle:
+            settle(self.work, job.store, self.work / "azurite" if self.endpoint else self.data.folder)
         # Borg extracts to where it is.
         folder = job.out if step == "restore" else self.work
         row = run(command, tool.environment(job), folder, self.endpoint.pid if self.endpoint else None, self._log(tool))

@@ -58,11 +58,12 @@ fn text(length: usize) -> Vec<u8> {
 /// Cutting a large blob that arrives in pieces, and naming its chunks.
 fn chunk(c: &mut Criterion) {
     let content = noise(1, 64 * MIB);
+    let pieces: Vec<Bytes> = content.chunks(4 * MIB).map(Bytes::copy_from_slice).collect();
     let cutter = Cutter::new(ChunkSizes::default(), 7);
     let id_key = SecretKey::new([1; 32]);
     let cut = || {
         let mut chunker = Chunker::new(&cutter);
-        let mut chunks: Vec<Bytes> = content.chunks(4 * MIB).flat_map(|piece| chunker.push(piece)).collect();
+        let mut chunks: Vec<Bytes> = pieces.iter().flat_map(|piece| chunker.push(piece.clone())).collect();
         chunks.extend(chunker.finish());
         chunks
     };

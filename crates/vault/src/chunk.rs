@@ -3,7 +3,7 @@
 //! A blob up to the minimum size is one chunk. Larger ones are cut by their content, so that a change moves only the cuts around
 //! it. The seed of the cutting is secret, so that lengths of chunks tell an outsider nothing about known files.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fastcdc::v2020::{self, Normalization};
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct ChunkSizes {
 
 impl Default for ChunkSizes {
     fn default() -> Self {
-        Self { min_bytes: 256 << 10, average_bytes: 512 << 10, max_bytes: 2 << 20 }
+        Self { min_bytes: 512 << 10, average_bytes: 1 << 20, max_bytes: 4 << 20 }
     }
 }
 
@@ -92,35 +92,57 @@ impl Cutter {
     }
 }
 
-/// Cuts the content of one blob, which arrives in pieces of any size.
+/// Cuts the content of one blob, which arrives in pieces of any size. Chunks are parts of the pieces, not copies of them, but for those
+/// that begin in one piece and end in a later one.
 pub struct Chunker<'a> {
     cutter: &'a Cutter,
-    buffer: BytesMut,
+    /// What came since the last cut and is too short to be cut.
+    rest: Bytes,
 }
 
 impl<'a> Chunker<'a> {
     /// A chunker at the start of a blob.
     pub fn new(cutter: &'a Cutter) -> Self {
-        Self { cutter, buffer: BytesMut::new() }
+        Self { cutter, rest: Bytes::new() }
     }
 
     /// Takes the next piece of the blob and returns the chunks that are complete now.
-    pub fn push(&mut self, piece: &[u8]) -> Vec<Bytes> {
-        self.buffer.extend_from_slice(piece);
+    pub fn push(&mut self, mut piece: Bytes) -> Vec<Bytes> {
+        let most = self.cutter.sizes.max_bytes as usize;
         let mut chunks = Vec::new();
-        while self.buffer.len() >= self.cutter.sizes.max_bytes as usize {
-            let length = self.cutter.cut(&self.buffer);
-            chunks.push(self.buffer.split_to(length).freeze());
+        // One chunk at a time over the seam, until a chunk begins in the piece.
+        while !self.rest.is_empty() {
+            let before = self.rest.len();
+            let mut seam = BytesMut::with_capacity(most);
+            seam.extend_from_slice(&self.rest);
+            seam.extend_from_slice(&piece[..piece.len().min(most - before)]);
+            let mut seam = seam.freeze();
+            if seam.len() < most {
+                self.rest = seam;
+                return chunks;
+            }
+            let cut = self.cutter.cut(&seam);
+            chunks.push(seam.split_to(cut));
+            if cut < before {
+                self.rest.advance(cut);
+            } else {
+                piece.advance(cut - before);
+                self.rest = Bytes::new();
+            }
         }
+        while piece.len() >= most {
+            chunks.push(piece.split_to(self.cutter.cut(&piece)));
+        }
+        // A copy, so that a short rest does not keep a long piece in memory.
+        self.rest = Bytes::copy_from_slice(&piece);
         chunks
     }
 
     /// The last chunks, at the end of the blob.
     pub fn finish(mut self) -> Vec<Bytes> {
         let mut chunks = Vec::new();
-        while !self.buffer.is_empty() {
-            let length = self.cutter.cut(&self.buffer);
-            chunks.push(self.buffer.split_to(length).freeze());
+        while !self.rest.is_empty() {
+            chunks.push(self.rest.split_to(self.cutter.cut(&self.rest)));
         }
         chunks
     }
@@ -138,7 +160,8 @@ mod tests {
 
     fn cut_all(cutter: &Cutter, pieces: &[&[u8]]) -> Vec<Bytes> {
         let mut chunker = Chunker::new(cutter);
-        let mut chunks: Vec<Bytes> = pieces.iter().flat_map(|piece| chunker.push(piece)).collect();
+        let mut chunks: Vec<Bytes> =
+            pieces.iter().flat_map(|piece| chunker.push(Bytes::copy_from_slice(piece))).collect();
         chunks.extend(chunker.finish());
         chunks
     }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blobkeep_vault::{SourceError, SourceErrorKind};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +23,7 @@ use rustls_platform_verifier::Verifier;
 
 use super::address::GuardedResolver;
 use super::auth::{Credential, Signer};
+use super::checksum::Kind;
 use super::header_case::HeaderCase;
 use super::limiter::Limiter;
 use super::options::AzureOptions;
@@ -32,6 +34,8 @@ use super::{clock, fault, path};
 const API_VERSION: HeaderValue = HeaderValue::from_static("2021-12-02");
 /// Azurite closes idle connections after five seconds without a word; ours are dropped before.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Room made for a body before it arrives, at most.
+const EXPECTED_BYTES_AT_MOST: usize = 16 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// An endpoint that cannot be reached at all is given up on earlier than one that answers that it is busy.
 const MOST_CONNECT_TRIES: u32 = 6;
@@ -119,6 +123,8 @@ pub(crate) struct HttpClient {
     sas: Option<super::auth::Secret>,
     header_case: HeaderCase,
     limiter: Limiter,
+    checksum: Kind,
+    keeps_bytes: bool,
     most_tries: u32,
     first_delay: Duration,
     longest_delay: Duration,
@@ -174,6 +180,8 @@ impl HttpClient {
             sas,
             header_case: HeaderCase::default(),
             limiter: Limiter::new(options.most_in_flight),
+            checksum: if options.endpoint.is_path_style() { Kind::Md5 } else { Kind::Crc64 },
+            keeps_bytes: options.endpoint.keeps_bytes(),
             most_tries: options.most_tries.max(1),
             first_delay: options.first_delay,
             longest_delay: options.longest_delay,
@@ -189,6 +197,16 @@ impl HttpClient {
     /// Whether requests go out without any credential.
     pub(crate) fn is_anonymous(&self) -> bool {
         self.signer.is_none() && self.sas.is_none()
+    }
+
+    /// The checksum that goes with a block.
+    pub(crate) fn checksum(&self) -> Kind {
+        self.checksum
+    }
+
+    /// Nothing on the way from the endpoint can change bytes unnoticed.
+    pub(crate) fn keeps_bytes(&self) -> bool {
+        self.keeps_bytes
     }
 
     /// Requests that may be in flight now.
@@ -278,7 +296,7 @@ impl HttpClient {
         let work = async {
             let response = self.client.request(built).await.map_err(Trouble::from_client)?;
             let (parts, body) = response.into_parts();
-            let body = body.collect().await.map_err(|error| Trouble::broken(&error))?.to_bytes();
+            let body = whole(body).await.map_err(|error| Trouble::broken(&error))?;
             Ok(Response { status: parts.status, headers: parts.headers, body, tries: 1 })
         };
         match tokio::time::timeout(self.try_timeout, work).await {
@@ -338,6 +356,21 @@ impl HttpClient {
         let _ = aws_lc_rs::rand::fill(&mut random);
         full.mul_f64(0.5 + f64::from(u16::from_le_bytes(random)) / 131_072.0)
     }
+}
+
+/// A body, in one piece. Where its length is known it is put together in its place: ranges of blobs are large.
+async fn whole(mut body: Incoming) -> Result<Bytes, hyper::Error> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(expected.min(EXPECTED_BYTES_AT_MOST));
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if whole.is_empty() && data.len() == expected {
+                return Ok(data);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
 }
 
 /// A try that brought no answer.

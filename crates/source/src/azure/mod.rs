@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use blobkeep_vault::{SourceError, SourceErrorKind};
+use tokio::sync::Semaphore;
 
 pub use self::address::{AddressPolicy, Cidr};
 pub use self::auth::{Credential, Secret};
@@ -44,6 +45,8 @@ struct Inner {
     /// The only container that may be touched.
     container: Option<String>,
     refused: Refusals,
+    /// For each block that may be on its way, whatever blob it is of: they are what takes the memory.
+    blocks: Arc<Semaphore>,
 }
 
 /// What the endpoint has refused once and is not asked for again.
@@ -68,6 +71,7 @@ impl AzureAccount {
             account: options.endpoint.account.clone(),
             container: options.container,
             refused: Refusals::default(),
+            blocks: Arc::new(Semaphore::new(upload::BLOCKS_IN_FLIGHT)),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -35,6 +35,17 @@ impl Endpoint {
         host_of(&self.authority)
     }
 
+    /// The account is named in the path, as emulators have it, and not by the host, as Azure has it.
+    pub fn is_path_style(&self) -> bool {
+        !self.base_path.is_empty()
+    }
+
+    /// What arrives is what was sent: by TLS, or because it never leaves the machine.
+    pub fn keeps_bytes(&self) -> bool {
+        let host = self.host();
+        self.is_https || host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     /// The address as text, without a secret.
     pub fn url(&self) -> String {
         let scheme = if self.is_https { "https" } else { "http" };

@@ -25,7 +25,8 @@ const BLOCK_BYTES: u64 = 8 << 20;
 const MOST_BLOCKS: u64 = 50_000;
 const APPEND_BYTES: usize = 4 << 20;
 const PAGES_BYTES: usize = 4 << 20;
-const MOST_IN_FLIGHT: usize = 4;
+/// Blocks of all blobs of an account that are on their way at once.
+pub(super) const BLOCKS_IN_FLIGHT: usize = 6;
 
 /// A blob on its way.
 pub(super) struct Upload {
@@ -166,10 +167,10 @@ impl Upload {
         let offset = self.sent_bytes;
         self.sent_bytes += part.len() as u64;
         let what = format!("write {} at {offset}", self.entry.display_name());
-        let (mut request, most) = match self.entry.kind {
+        let (request, most) = match self.entry.kind {
             BlobKind::Block => {
                 let id = self.next_block_id();
-                (self.request().query("comp", "block").query("blockid", id), MOST_IN_FLIGHT)
+                (self.request().query("comp", "block").query("blockid", id), BLOCKS_IN_FLIGHT)
             }
             BlobKind::Page { .. } if part.iter().all(|byte| *byte == 0) => return Ok(()),
             BlobKind::Page { .. } => {
@@ -183,19 +184,21 @@ impl Upload {
                 (request, 1)
             }
         };
-        request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&part));
-        let mut request = request.body(part);
         while self.in_flight.len() >= most {
             self.one_done().await?;
         }
         let account = self.account.clone();
         if self.entry.kind == BlobKind::Block {
+            let place = Arc::clone(&account.inner.blocks).acquire_owned().await;
             self.in_flight.spawn(async move {
+                let _place = place;
+                let request = checksum::with_body(request, part, account.inner.http.checksum()).await;
                 let response = account.inner.http.expect(&what, &request, &[201]).await?;
                 account.check_answer(&what, &request, &response)
             });
             return Ok(());
         }
+        let mut request = checksum::with_body(request, part, checksum::Kind::Crc64).await;
         // One after the other: the ETag that the write before has left is the condition.
         let last_etag = Arc::clone(&self.last_etag);
         Guard::IfUnchanged(lock(&last_etag).clone()).add_to(&mut request);
@@ -294,6 +297,10 @@ impl Upload {
                 let whole = rest.split_to(self.part_bytes);
                 self.send_part(whole).await?;
                 continue;
+            }
+            if self.filling.capacity() == 0 {
+                let left_bytes = self.entry.size_bytes.saturating_sub(self.sent_bytes);
+                self.filling = BytesMut::with_capacity(self.part_bytes.min(left_bytes as usize));
             }
             let room = self.part_bytes - self.filling.len();
             let taken = rest.split_to(room.min(rest.len()));

@@ -20,13 +20,13 @@ use crate::write::ChunkWriter;
 /// Blobs, or groups of small ones, that are read at once.
 const READS: usize = 16;
 /// Ranges of blobs of several chunks that are read at once.
-const LARGE_RANGES: usize = 8;
+const LARGE_RANGES: usize = 6;
 /// Bytes that may be in memory between source and packs, in KiB.
 const BUDGET_KIB: usize = 48 << 10;
 /// One ranged read.
-const RANGE_BYTES: u64 = 4 << 20;
+const RANGE_BYTES: u64 = 8 << 20;
 /// Ranges of one blob that are read at once.
-const RANGES: usize = 4;
+const RANGES: usize = 3;
 /// Chunks of one blob that are sealed at once.
 const SEALS: usize = 3;
 /// Times that a blob which changes while it is read is tried.
@@ -204,7 +204,7 @@ impl BlobReader {
             }
             let Some(mut read) = ahead.pop_front() else { break };
             let piece = read.wait().await?;
-            for chunk in chunker.push(&piece) {
+            for chunk in chunker.push(piece) {
                 self.seal(chunk, &mut seals, &mut names).await?;
             }
         }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::{Journal, Loaded, RestoreState, Selection, Work, check_length, inline_chunks, is_large, load, report};
+use super::{
+    Journal, Loaded, RestoreState, Selection, Shown, Work, check_length, inline_chunks, is_large, load, stop_if_asked,
+};
 use crate::error::{Error, Result};
 use crate::item::{BlobEntry, ContainerEntry, EntryKey, Item, Timestamp};
 use crate::manifest::{ManifestReader, OwnedKey, Record, Root};
@@ -122,6 +124,8 @@ async fn roll_all_back(
     let work = Work {
         vault,
         target,
+        monitor,
+        shown: Shown::new(&state.counts),
         selection: Selection::default(),
         on_conflict: OnConflict::Overwrite,
         is_resumed: false,
@@ -132,13 +136,11 @@ async fn roll_all_back(
         if is_done {
             continue;
         }
-        if let Some(reason) = monitor.should_stop() {
-            return Err(Error::Cancelled(reason));
-        }
+        stop_if_asked(monitor)?;
         info!(container = container.name, "container is rolled back");
         let live = sorted_listing(source.as_ref(), &container.name, options, monitor).await?;
         let kept = Kept { skipped: skipped_names(vault, point, &container.name).await?, started_at: point.started_at };
-        work.roll_back(&point.root, container, live, &kept, options, &mut state, journal, monitor).await?;
+        work.roll_back(&point.root, container, live, &kept, options, &mut state, journal).await?;
     }
     work.target.flush().await?;
     Ok(state)
@@ -171,13 +173,6 @@ impl Kept {
 async fn skipped_names(vault: &Vault, point: &Point, container: &str) -> Result<BTreeSet<String>> {
     let skipped = point.skipped(vault, usize::MAX).await?;
     Ok(skipped.into_iter().filter(|blob| blob.container == container).map(|blob| blob.name).collect())
-}
-
-fn stop_if_asked(monitor: &dyn Monitor) -> Result<()> {
-    match monitor.should_stop() {
-        Some(reason) => Err(Error::Cancelled(reason)),
-        None => Ok(()),
-    }
 }
 
 async fn sorted_listing(
@@ -226,7 +221,6 @@ impl Work<'_> {
         options: &InPlaceOptions,
         state: &mut RestoreState,
         journal: &dyn Journal,
-        monitor: &dyn Monitor,
     ) -> Result<()> {
         let start = EntryKey { container: &container.name, name: "", is_current: false, version: "" };
         let mut wanted = ManifestReader::new(&self.vault.reader, root, Some(start));
@@ -253,7 +247,7 @@ impl Work<'_> {
             if is_done || !options.holds(key.as_key().container, key.as_key().name) {
                 continue;
             }
-            let writes = self.settle(there, item, kept, state, monitor).await?;
+            let writes = self.settle(there, item, kept, state).await?;
             if writes {
                 state.cursor = Some(key);
                 // Settling a name again does no harm, so not every one needs to be remembered.
@@ -263,9 +257,7 @@ impl Work<'_> {
                     self.target.flush().await?;
                     journal.save(state).await?;
                 }
-                if let Some(reason) = monitor.should_stop() {
-                    return Err(Error::Cancelled(reason));
-                }
+                stop_if_asked(self.monitor)?;
             }
         }
         Ok(())
@@ -278,7 +270,6 @@ impl Work<'_> {
         wanted: Option<Item>,
         kept: &Kept,
         state: &mut RestoreState,
-        monitor: &dyn Monitor,
     ) -> Result<bool> {
         let counts = &mut state.counts;
         let Some(item) = wanted else {
@@ -309,7 +300,7 @@ impl Work<'_> {
         }
         let entry = item.entry.clone();
         let written = if is_large(&item) || item.entry.size_bytes > self.target.whole_limit_bytes() {
-            self.write_large(&item, &entry, counts, monitor).await
+            self.write_large(&item, &entry).await
         } else {
             self.write_small(item).await
         };
@@ -321,7 +312,8 @@ impl Work<'_> {
             }
             Err(e) => return Err(e),
         }
-        report(counts, monitor);
+        self.shown.set(counts);
+        self.shown.report(self.monitor);
         Ok(true)
     }
 
