@@ -71,6 +71,7 @@ class Comparison:
                 if self.endpoint:
                     self.endpoint.blobs.create(CONTAINER)
                     self.endpoint.blobs.upload(CONTAINER, self.data.folder, files(self.data.folder))
+                    self.endpoint.blobs.warm(CONTAINER, files(self.data.folder))
                 self._round(number, self.tools[:: 1 if number % 2 == 0 else -1])
         return self.rows
 
