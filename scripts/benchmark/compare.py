@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import tools
 from .blobs import files
-from .data import SHAPES, FileSet, difference
+from .data import MIB, SHAPES, FileSet, difference
 from .endpoint import Azurite, Emulator
 from .machine import Failed, folder_bytes, note, run, settle
 
@@ -76,7 +76,7 @@ class Comparison:
         return self.rows
 
     def _round(self, number, order):
-        jobs = {tool.name: self._job(tool) for tool in order}
+        jobs = {tool.name: self._job(tool, number) for tool in order}
         for tool in order:
             with self._unless_it_fails(tool):
                 if (command := tool.init(jobs[tool.name])) is not None:
@@ -102,10 +102,12 @@ class Comparison:
             note(f"{self.case} goes on without {tool.name}: {error}")
             self.tools.remove(tool)
 
-    def _job(self, tool):
-        store, out = self.work / "stores" / tool.name, self.work / "out" / tool.name
+    def _job(self, tool, number):
+        # Every round restores to a place of its own, and many small files stay there to the end: for minutes after a file was deleted ext4
+        # makes a long search of every new one near it (`recently_deleted` in its source), and the next tool would pay for that.
+        store, out = self.work / "stores" / tool.name, self.work / "out" / f"{tool.name}-{number}"
+        shutil.rmtree(store, ignore_errors=True)
         for folder in (store, out):
-            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         if self.endpoint:
             return tools.Job(self.work, store, out, container=CONTAINER, target=f"restored-{tool.name}", endpoint=self.endpoint)
@@ -147,7 +149,8 @@ class Comparison:
             note(f"{self.case} {tool.name}: the restore is {'equal, byte for byte' if odd is None else f'DIFFERENT: {odd}'}")
         if self.endpoint:
             self.endpoint.blobs.delete(job.target)
-        shutil.rmtree(job.out)
+        if self.data.shape.most >= MIB:
+            shutil.rmtree(job.out)
 
     def _difference(self, tool, job):
         if self.endpoint:
