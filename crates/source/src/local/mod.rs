@@ -3,6 +3,7 @@
 //! The root is opened once and everything else relative to it (see `tree`); files outside it must never be reached, links
 //! never followed. Blob names become file names by the escapes of `names`; what a file cannot hold lies in `sidecar`.
 
+mod file_writer;
 mod names;
 mod neighbours;
 mod sidecar;
@@ -33,6 +34,8 @@ use self::walk::Walker;
 const PAGE_ENTRIES: usize = 5_000;
 /// Small files that are read by one thread one after the other: opening one costs about what handing work to a thread does.
 const READS_TOGETHER: usize = 256;
+/// Bytes written after which a flush is begun.
+const FLUSH_AHEAD_BYTES: u64 = 128 << 20;
 /// Listings in progress that are kept for their next page; others start again from their cursor.
 const KEPT_WALKERS: usize = 8;
 
@@ -139,10 +142,27 @@ impl LocalFolder {
     /// guaranteed above 1 MiB, because a flush for each of many small files costs more than the files.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says now or has said to an earlier call: what could not be written then is lost.
     pub fn sync_all(&self) -> Result<(), SourceError> {
-        rustix::fs::syncfs(&self.inner.root)
-            .map_err(|error| tree::failed("flush", &self.inner.path.display().to_string(), error))
+        let mut failed = lock(&self.inner.writing.flushing);
+        if let Err(error) = rustix::fs::syncfs(&self.inner.root) {
+            failed.get_or_insert(tree::failed("flush", &self.inner.path.display().to_string(), error));
+        }
+        failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Takes note that so much is about to be written, and begins to flush once it is much: the flush at the end, which is waited for, then
+    /// finds little left to do.
+    fn flush_ahead(&self, bytes: u64) {
+        let writing = &self.inner.writing;
+        let unflushed_bytes = writing.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unflushed_bytes < FLUSH_AHEAD_BYTES || writing.flushing.try_lock().is_err() {
+            return;
+        }
+        writing.unflushed_bytes.store(0, Ordering::Relaxed);
+        let folder = self.clone();
+        // Nobody waits for it; an error is told by the flush at the end.
+        tokio::task::spawn_blocking(move || folder.sync_all());
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, SourceError>

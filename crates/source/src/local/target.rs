@@ -15,6 +15,7 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use super::file_writer::FileWriter;
 use super::names::{BESIDE_FOLDER, PART_PREFIX};
 use super::neighbours::Neighbours;
 use super::sidecar::Properties;
@@ -35,6 +36,10 @@ pub(crate) struct Writing {
     /// Held while a file makes room for a folder of its name.
     structure: Mutex<()>,
     parts: AtomicU64,
+    /// Bytes written since a flush was begun the last time.
+    pub(super) unflushed_bytes: AtomicU64,
+    /// Held by whoever flushes; why an earlier flush failed, since the system says that only once.
+    pub(super) flushing: Mutex<Option<SourceError>>,
 }
 
 /// Container, folders below it, and the handle of the last of them.
@@ -51,10 +56,10 @@ pub(super) struct Place {
 }
 
 /// A file that has its content but not yet its name. Dropping it removes it.
-struct Part {
+pub(super) struct Part {
     folder: Arc<OwnedFd>,
     name: String,
-    file: File,
+    pub(super) file: File,
     is_placed: bool,
 }
 
@@ -239,7 +244,7 @@ impl Inner {
     }
 
     /// Gives a complete file its time, its properties and its name.
-    fn complete(
+    pub(super) fn complete(
         &self,
         mut part: Part,
         place: &Place,
@@ -403,6 +408,7 @@ impl Target for LocalFolder {
         on_conflict: OnConflict,
     ) -> Vec<Result<Written, SourceError>> {
         let count = blobs.len();
+        self.flush_ahead(blobs.iter().map(|(_, content)| content.len() as u64).sum());
         let written = self.blocking(move |inner| {
             let mut neighbours = Neighbours::new(inner);
             Ok(blobs.iter().map(|(entry, content)| neighbours.write(entry, content, on_conflict)).collect())
@@ -433,56 +439,8 @@ impl Target for LocalFolder {
             })
             .await?;
         Ok(begun.map(|(place, part)| {
-            Box::new(FileWriter {
-                folder: self.clone(),
-                entry: entry.clone(),
-                on_conflict,
-                place,
-                part: Some(part),
-                written_bytes: 0,
-            }) as Box<dyn BlobWriter>
+            Box::new(FileWriter::new(self, entry, on_conflict, place, part)) as Box<dyn BlobWriter>
         }))
-    }
-}
-
-/// A file that is being written in parts.
-struct FileWriter {
-    folder: LocalFolder,
-    entry: BlobEntry,
-    on_conflict: OnConflict,
-    place: Place,
-    part: Option<Part>,
-    written_bytes: u64,
-}
-
-#[async_trait]
-impl BlobWriter for FileWriter {
-    async fn write(&mut self, content: Bytes) -> Result<(), SourceError> {
-        let shown = self.entry.display_name();
-        let mut part = self.part.take().ok_or_else(|| broken(&shown))?;
-        self.written_bytes += content.len() as u64;
-        let written = self
-            .folder
-            .blocking(move |_| {
-                part.file.write_all(&content).map_err(|error| tree::failed_io("write", &shown, &error))?;
-                Ok(part)
-            })
-            .await?;
-        self.part = Some(written);
-        Ok(())
-    }
-
-    async fn finish(mut self: Box<Self>) -> Result<Written, SourceError> {
-        let shown = self.entry.display_name();
-        let part = self.part.take().ok_or_else(|| broken(&shown))?;
-        if self.written_bytes != self.entry.size_bytes {
-            return Err(SourceError::new(
-                SourceErrorKind::Protocol,
-                format!("{} bytes were given for {shown} of {} bytes", self.written_bytes, self.entry.size_bytes),
-            ));
-        }
-        let Self { folder, entry, on_conflict, place, .. } = *self;
-        folder.blocking(move |inner| inner.complete(part, &place, &entry, on_conflict)).await
     }
 }
 
@@ -492,10 +450,6 @@ fn beside(component: &str) -> String {
 
 fn conflict(entry: &BlobEntry) -> SourceError {
     SourceError::new(SourceErrorKind::Conflict, format!("a file for {} is there already", entry.display_name()))
-}
-
-fn broken(shown: &str) -> SourceError {
-    SourceError::new(SourceErrorKind::Unavailable, format!("an earlier write of {shown} failed"))
 }
 
 fn lost_properties(entry: &BlobEntry) -> Vec<String> {
