@@ -6,7 +6,7 @@ import itertools
 import random
 import shutil
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Optional, Sequence
 
 from harness import blobkeep
 from histories import (
@@ -134,7 +134,7 @@ class OfflineHistory(History):
         commands = [self._backup(vault, source), vault.command("prune", *doomed.options)]
         backup, prune = self._work("prune beside backup", how, chance, *commands)
         self._take_out(vault, doomed, prune)
-        self._take_in(vault, [(backup, source, source.content())])
+        self._take_in(vault, [(backup, source, source.content())], beside=[prune])
 
     # --- checks ----------------------------------------------------------------------------------------------------
 
@@ -210,8 +210,9 @@ class OfflineHistory(History):
         self.count_kill(kind, is_hit, instant)
         return ended
 
-    def _take_in(self, vault: StoredVault, backups: list[tuple[Ended, FolderSource, Content]]) -> None:
-        """Acknowledged points are promised. Of a killed backup the point may be there, too, and then it is whole and stays."""
+    def _take_in(self, vault: StoredVault, backups: list[tuple[Ended, FolderSource, Content]], beside: Sequence[Ended] = ()) -> None:
+        """Acknowledged points are promised. Of a killed backup the point may be there, too, and then it is whole and stays. `beside` is
+        what else ran at the time."""
         for ended, _, content in backups:
             if not ended.was_killed:
                 expect_done(ended)
@@ -224,7 +225,8 @@ class OfflineHistory(History):
                     vault.points[point] = content
                     self.note("committed before the kill")
         vault.check_list()
-        if not any(ended.was_killed for ended, _, _ in backups):
+        # Who came to its end has removed what others had left before it began, and not what was left while it ran.
+        if not any(ended.was_killed for ended in (*(ended for ended, _, _ in backups), *beside)):
             vault.check_temporary_files()
 
     def _doom(self, vault: StoredVault, chance: random.Random) -> "Doomed":
