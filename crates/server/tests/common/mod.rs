@@ -3,6 +3,8 @@
 //! Shared by the tests of this folder; holds no test itself.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its own part")]
 
+pub mod world;
+
 use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;

@@ -1,0 +1,189 @@
+//! A protected account whose clock is set by hand; the service and the blobs are real.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blobkeep_emulator::{Account, Emulator, EmulatorOptions, SeedBlob};
+use blobkeep_server::Parts;
+use blobkeep_server::clock::{Clock, ManualClock, SystemClock};
+use blobkeep_vault::store::local::LocalStore;
+use blobkeep_vault::{MasterKey, Vault};
+use serde_json::{Value, json};
+
+use super::{Service, config};
+
+const STORAGE_ACCOUNT_BACKUP_CONTRIBUTOR: &str = "e5e2a7ff-d759-4cd2-bb51-3152d37e2eb1";
+pub const HOUR: i64 = 3600;
+pub const DAY: i64 = 24 * HOUR;
+
+/// An account with a container `photos`, and the vault that protects it.
+pub struct World {
+    pub service: Service,
+    pub clock: Arc<ManualClock>,
+    pub emulator: Emulator,
+    /// Path of the vault.
+    pub vault: String,
+    /// Path of the instance.
+    pub instance: String,
+    dir: tempfile::TempDir,
+}
+
+fn instant(micros: i64) -> String {
+    blobkeep_arm::time::format_instant(micros)
+}
+
+impl World {
+    /// An account under a policy: backed up every day an hour from now, kept for a week.
+    pub async fn protected() -> Self {
+        Self::of(json!({}), vaulted).await
+    }
+
+    /// An account in a vault with these properties, under the policy that `policy` makes for a first backup at that instant.
+    pub async fn of(properties: Value, policy: impl FnOnce(i64) -> Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // The certificate is checked against the machine's clock, so the story begins now.
+        let clock = Arc::new(ManualClock::at(SystemClock.now_micros()));
+        let parts = Parts { clock: Some(clock.clone()), ..Parts::default() };
+        let service = Service::start_at(config(&dir.path().join("data")), parts).await;
+        let options =
+            EmulatorOptions { accounts: vec![Account::with_derived_key("source")], ..EmulatorOptions::default() };
+        let emulator = Emulator::start("127.0.0.1:0".parse().unwrap(), options).await.unwrap();
+        emulator.create_container("source", "photos").unwrap();
+        emulator.put_blob("source", "photos", "one", SeedBlob::new("first")).unwrap();
+
+        let group = service.group("time").await;
+        let account = format!("{group}/providers/Microsoft.Storage/storageAccounts/source");
+        let connection = json!({ "kind": "AzureBlob", "connectionString": emulator.connection_string("source") });
+        let path = format!("{account}?api-version=2023-05-01");
+        let body = json!({ "location": "westus", "properties": { "connection": connection } }).to_string();
+        let got = service.raw(&service.token, "PUT", &path, Some(&body)).await;
+        assert!(got.status < 300, "{}", got.text);
+        let vault = format!("{group}/providers/Microsoft.DataProtection/backupVaults/vault");
+        let body = json!({ "location": "westus", "identity": { "type": "SystemAssigned" }, "properties": properties });
+        let got = service.put(&vault, body).await;
+        let principal = got.body["identity"]["principalId"].as_str().unwrap().to_owned();
+        service.assign(&principal, STORAGE_ACCOUNT_BACKUP_CONTRIBUTOR, &account).await;
+        let body = policy(clock.now_micros() + HOUR * 1_000_000);
+        let policy = format!("{vault}/backupPolicies/daily");
+        service.put(&policy, body).await.expect(200);
+        let instance = format!("{vault}/backupInstances/source");
+        let body = json!({ "properties": {
+            "objectType": "BackupInstance",
+            "dataSourceInfo": {
+                "objectType": "Datasource",
+                "datasourceType": "Microsoft.Storage/storageAccounts/blobServices",
+                "resourceID": account,
+                "resourceLocation": "westus",
+            },
+            "policyInfo": { "policyId": policy },
+        }});
+        service.put(&instance, body).await.expect(201);
+        let mut world = Self { service, clock, emulator, vault, instance, dir };
+        world
+            .until("the account is protected", |world| {
+                Box::pin(async move { world.protection_state().await == "ProtectionConfigured" })
+            })
+            .await;
+        world
+    }
+
+    /// How far the account is protected.
+    pub async fn protection_state(&self) -> Value {
+        self.service.get(&self.instance).await.body["properties"]["currentProtectionState"].clone()
+    }
+
+    /// The vault as the engine alone sees it: opened once more, from its files and the key.
+    pub async fn engine(&self) -> Vault {
+        let vaults: PathBuf = self.dir.path().join("data/vaults");
+        let folder = std::fs::read_dir(vaults).unwrap().next().unwrap().unwrap().path();
+        let key = hex::encode(self.service.running.app().master_key.as_slice());
+        let store = Arc::new(LocalStore::open(folder).unwrap());
+        Vault::open(store, &MasterKey::from_text(&key).unwrap()).await.unwrap()
+    }
+
+    /// Lets time pass; tokens of before are no good then.
+    pub async fn pass(&mut self, seconds: i64) {
+        self.clock.advance_seconds(seconds);
+        let env = &self.service.env;
+        self.service.token = self.service.token_of(&env.client_id, &env.client_secret).await;
+    }
+
+    /// The points, newest first.
+    pub async fn points(&self) -> Vec<Value> {
+        let got = self.service.get(&format!("{}/recoveryPoints", self.instance)).await.expect(200);
+        got.body["value"].as_array().unwrap().clone()
+    }
+
+    /// Waits, by the machine's clock, until something holds.
+    pub async fn until(
+        &mut self,
+        what: &str,
+        holds: impl for<'a> Fn(&'a World) -> Pin<Box<dyn Future<Output = bool> + 'a>>,
+    ) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds(self).await {
+            assert!(Instant::now() < deadline, "a minute went by before {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn until_points(&mut self, count: usize) {
+        self.until(&format!("there were {count} points"), |world| {
+            Box::pin(async move { world.points().await.len() == count })
+        })
+        .await;
+    }
+}
+
+/// A policy that backs up every day from `first` on and keeps points for a week.
+fn vaulted(first: i64) -> Value {
+    let store = json!({ "dataStoreType": "VaultStore", "objectType": "DataStoreInfoBase" });
+    json!({ "properties": {
+        "objectType": "BackupPolicy",
+        "datasourceTypes": ["Microsoft.Storage/storageAccounts/blobServices"],
+        "policyRules": [
+            {
+                "objectType": "AzureRetentionRule",
+                "name": "Default",
+                "isDefault": true,
+                "lifecycles": [{
+                    "deleteAfter": { "objectType": "AbsoluteDeleteOption", "duration": "P7D" },
+                    "sourceDataStore": store,
+                }],
+            },
+            {
+                "objectType": "AzureBackupRule",
+                "name": "BackupDaily",
+                "backupParameters": { "objectType": "AzureBackupParams", "backupType": "Discrete" },
+                "dataStore": store,
+                "trigger": {
+                    "objectType": "ScheduleBasedTriggerContext",
+                    "schedule": { "repeatingTimeIntervals": [format!("R/{}/P1D", instant(first))], "timeZone": "UTC" },
+                    "taggingCriteria": [
+                        { "isDefault": true, "taggingPriority": 99, "tagInfo": { "id": "Default_", "tagName": "Default" } },
+                    ],
+                },
+            },
+        ],
+    }})
+}
+
+/// A policy of the operational tier alone, with that retention.
+pub fn operational(retention: &str) -> Value {
+    let store = json!({ "dataStoreType": "OperationalStore", "objectType": "DataStoreInfoBase" });
+    json!({ "properties": {
+        "objectType": "BackupPolicy",
+        "datasourceTypes": ["Microsoft.Storage/storageAccounts/blobServices"],
+        "policyRules": [{
+            "objectType": "AzureRetentionRule",
+            "name": "Default",
+            "isDefault": true,
+            "lifecycles": [{
+                "deleteAfter": { "objectType": "AbsoluteDeleteOption", "duration": retention },
+                "sourceDataStore": store,
+            }],
+        }],
+    }})
+}
