@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use blobkeep_arm::id::fold_location;
-use blobkeep_arm::vault::{IdentityType, VaultProperties, VaultRequest, VaultView, check_name};
+use blobkeep_arm::vault::{IdentityType, ImmutabilityState, VaultProperties, VaultRequest, VaultView, check_name};
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::operations::{self, Beginning};
-use super::{Access, Answer, Request, Route};
+use super::{Access, Answer, Request, Route, instances};
 use crate::App;
 use crate::auth::{Granted, Rights};
 use crate::config::Waiting;
@@ -18,6 +18,7 @@ use crate::db::operations::OperationState;
 use crate::db::vaults::Vault;
 use crate::db::{self, Conn};
 use crate::error::ApiResult;
+use crate::jobs::spec::{JobSpec, SyncVaultSpec};
 
 const READ: &str = "Microsoft.DataProtection/backupVaults/read";
 const WRITE: &str = "Microsoft.DataProtection/backupVaults/write";
@@ -136,12 +137,17 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
     let existing = db::vaults::get(&mut tx, granted, &id.folded()).await?;
+    let before = existing.as_ref().map(|existing| existing.properties.immutability());
     let (vault, state) = match existing {
         Some(existing) => (replaced(existing, &wanted)?, "Updating"),
         None => (new_vault(&mut tx, &request, &id, &wanted).await?, "Provisioning"),
     };
     let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
     db::vaults::put(&mut tx, granted, &vault).await?;
+    // The store of a new vault is made later, and is told then.
+    if let Some(before) = before {
+        follow_immutability(&mut tx, &request, &vault, before).await?;
+    }
     let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Create)).await?;
     tx.commit().await?;
     let answer = Answer::created(render(&app, &vault, state));
@@ -235,6 +241,7 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut tx = app.db.write().await?;
     let mut vault = require(&mut tx, &request).await?;
     check_location(&vault, &wanted)?;
+    let before = vault.properties.immutability();
     let properties = vault.properties.merged(&wanted.properties)?;
     vault.properties.check_change(&properties, &vault.id)?;
     vault.properties = properties;
@@ -243,8 +250,23 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }
     let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
     db::vaults::put(&mut tx, request.granted()?, &vault).await?;
+    follow_immutability(&mut tx, &request, &vault, before).await?;
     tx.commit().await?;
     Ok(Answer::ok(render(&app, &vault, &vault.provisioning_state)))
+}
+
+/// A change of immutability holds here at once, and a job brings it into the vault's own records.
+async fn follow_immutability(
+    conn: &mut Conn,
+    request: &Request,
+    vault: &Vault,
+    before: ImmutabilityState,
+) -> ApiResult<()> {
+    if vault.properties.immutability() != before {
+        let spec = JobSpec::SyncVault(SyncVaultSpec { vault_key: vault.key.clone() });
+        instances::enqueue(conn, request, &vault.key, &spec, None).await?;
+    }
+    Ok(())
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -102,6 +102,16 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
     row.as_ref().map(read).transpose()
 }
 
+/// The vault that the store knows by that id.
+///
+/// # Errors
+/// [`super::DbError`] when the database fails.
+pub async fn by_uuid(conn: &mut Conn, _granted: &Granted, vault_uuid: &str) -> DbResult<Option<Vault>> {
+    let row =
+        sqlx::query("SELECT * FROM backup_vaults WHERE vault_uuid = $1").bind(vault_uuid).fetch_optional(conn).await?;
+    row.as_ref().map(read).transpose()
+}
+
 /// The vaults of a resource group, by folded id. The caller shows only what may be read.
 ///
 /// # Errors

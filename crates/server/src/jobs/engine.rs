@@ -12,6 +12,7 @@ use blobkeep_vault::{Clock, Error, ErrorKind, MasterKey, Result, Store, StoreErr
 use tokio::sync::Mutex;
 
 use super::fault::{Fault, internal, of_engine};
+use super::immutability;
 use crate::App;
 use crate::config::Config;
 
@@ -72,6 +73,8 @@ impl Vaults {
             }
             opened => opened?,
         };
+        // Before anybody uses it: a vault that was just made, or that nobody could tell before, knows what its row promises.
+        immutability::record(app, &vault, vault_uuid).await?;
         let vault = Arc::new(vault);
         if open.len() >= OPEN_AT_MOST {
             // Those that no job uses are opened again when they are needed.

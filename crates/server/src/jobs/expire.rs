@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blobkeep_arm::instance::ProtectionState;
+use blobkeep_arm::instance::{Deletion, ProtectionState};
 use blobkeep_arm::point::PointFilter;
 use blobkeep_arm::schedule;
 use blobkeep_arm::vault::ImmutabilityState;
@@ -14,9 +14,13 @@ use super::fault::{Fault, of_engine};
 use super::instance::Subject;
 use super::spec::ExpireSpec;
 use super::worker::Done;
+use super::{immutability, operational};
 use crate::App;
 use crate::auth::Granted;
 use crate::db::{self, instances::StoredInstance, jobs::Job};
+
+/// What the vault does not let go, and nobody knows until when, is tried again after a day, in microseconds.
+const DELAY_MICROS: i64 = 24 * 3600 * 1_000_000;
 
 /// Does the job.
 pub(super) async fn run(app: &Arc<App>, _job: &Job, spec: &ExpireSpec) -> Result<Done, Fault> {
@@ -30,13 +34,55 @@ pub(super) async fn run(app: &Arc<App>, _job: &Job, spec: &ExpireSpec) -> Result
     if let Some(vault) = &vault {
         expire(app, &subject, vault, spec.recalculate).await?;
     }
-    if is_purged(&subject.instance, app.now()) {
-        tracing::info!(instance = spec.instance_key, "the time of the deleted instance is over: it is gone");
-        let mut writer = app.db.write().await?;
-        db::instances::purge(&mut writer, &Granted::service(), &spec.instance_key).await?;
-        writer.commit().await?;
+    if let Some(deletion) = subject.instance.deletion.as_ref().filter(|_| is_purged(&subject.instance, app.now())) {
+        purge(app, &subject, deletion, vault.as_deref()).await?;
     }
     Ok(Done::completed())
+}
+
+/// Ends a deleted instance whose time is over, unless the vault still keeps something of it: then its time is put off.
+async fn purge(app: &App, subject: &Subject, deletion: &Deletion, vault: Option<&Vault>) -> Result<(), Fault> {
+    let (granted, key) = (Granted::service(), &subject.instance.key);
+    let kept_until = match vault {
+        Some(vault) => delay_end(app, subject, vault).await?,
+        None => None,
+    };
+    let mut writer = app.db.write().await?;
+    match kept_until {
+        Some(purge_at) => {
+            let deletion = Deletion { purge_at, ..deletion.clone() };
+            db::instances::set_deletion(&mut writer, &granted, key, Some(&deletion)).await?;
+        }
+        None => {
+            tracing::info!(instance = key, "the time of the deleted instance is over: it is gone");
+            db::instances::purge(&mut writer, &granted, key).await?;
+        }
+    }
+    writer.commit().await?;
+    Ok(())
+}
+
+/// What the vault still keeps of a deleted instance whose time is over, because it is immutable or held, puts off the end until the last
+/// of these points has expired. Gives the new end, or none if nothing is left.
+pub(super) async fn delay_end(app: &App, subject: &Subject, vault: &Vault) -> Result<Option<i64>, Fault> {
+    let engine = |e: blobkeep_vault::Error| of_engine(&e, &subject.account_id);
+    let chain = Chain::instance(vault, &subject.instance.instance_uuid).map_err(engine)?;
+    let state = chain.load().await.map_err(engine)?;
+    if state.points.is_empty() {
+        return Ok(None);
+    }
+    let now = app.now();
+    let ends: Option<Vec<i64>> = state.points.iter().map(|point| point.expires_at.map(|at| at.0)).collect();
+    let last = ends.and_then(|ends| ends.into_iter().max()).filter(|at| *at > now);
+    let purge_at = last.unwrap_or(now + DELAY_MICROS);
+    tracing::info!(
+        instance = subject.instance.key,
+        purge_at,
+        "the vault keeps points of the deleted instance: its end is put off"
+    );
+    let change = Change::SoftDeleted { purge_at: Timestamp(purge_at) };
+    chain.append(change, Timestamp(now)).await.map_err(engine)?;
+    Ok(Some(purge_at))
 }
 
 /// Soft-deleted, and kept for as long as was promised. Nobody can take the deletion back from that instant on.
@@ -48,6 +94,8 @@ fn is_purged(instance: &StoredInstance, now: i64) -> bool {
 async fn expire(app: &App, subject: &Subject, vault: &Vault, recalculates: bool) -> Result<(), Fault> {
     let engine = |e: blobkeep_vault::Error| of_engine(&e, &subject.account_id);
     let (instance, now) = (&subject.instance, app.now());
+    // What the row of the vault allows or forbids since a moment ago counts already.
+    immutability::record(app, vault, &subject.vault.vault_uuid).await.map_err(engine)?;
     let chain = Chain::instance(vault, &instance.instance_uuid).map_err(engine)?;
     let state = chain.load().await.map_err(engine)?;
     if state.purge_at.is_some() && instance.deletion.is_none() {
@@ -60,6 +108,9 @@ async fn expire(app: &App, subject: &Subject, vault: &Vault, recalculates: bool)
     }
     if instance.state == ProtectionState::ProtectionStopped {
         return Ok(());
+    }
+    if instance.deletion.is_none() {
+        operational::keep_newest(app, subject, vault, &chain).await?;
     }
     let keeps_newest = instance.state == ProtectionState::BackupSchedulesSuspended;
     let removed = state::expire(vault, &instance.instance_uuid, Timestamp(now), keeps_newest).await.map_err(engine)?;
@@ -91,21 +142,24 @@ async fn reconcile(app: &App, instance: &StoredInstance, state: &State) -> Resul
     Ok(())
 }
 
-/// Works out the expiry of every vaulted point anew, from the policy as it is now. In an immutable vault nothing goes sooner than was promised.
+/// Whether a point may expire at another time (none: never): in an immutable vault nothing goes sooner than was promised.
+pub(super) fn may_become(subject: &Subject, expires_at: Option<i64>, other: Option<i64>) -> bool {
+    let is_immutable = subject.vault.properties.immutability() != ImmutabilityState::Disabled;
+    !is_immutable || other.unwrap_or(i64::MAX) >= expires_at.unwrap_or(i64::MAX)
+}
+
+/// Works out the expiry of every vaulted point anew, from the policy as it is now.
 async fn recalculate(app: &App, subject: &Subject, chain: &Chain<'_>) -> Result<(), Fault> {
     let granted = Granted::service();
     let key = &subject.instance.key;
-    let is_immutable = subject.vault.properties.immutability() != ImmutabilityState::Disabled;
     let mut reader = app.db.read().await?;
     let points = db::points::list(&mut reader, &granted, key, DataStore::VaultStore, PointFilter::default()).await?;
     drop(reader);
     for point in points {
         let expires_at = schedule::expiry(&subject.policy.policy, DataStore::VaultStore, &point.tag, point.created_at);
-        let is_sooner = expires_at.unwrap_or(i64::MAX) < point.expires_at.unwrap_or(i64::MAX);
-        if expires_at == point.expires_at || (is_immutable && is_sooner) {
-            continue;
+        if expires_at != point.expires_at && may_become(subject, point.expires_at, expires_at) {
+            set_expiry(app, subject, chain, &point.id, expires_at).await?;
         }
-        set_expiry(app, subject, chain, &point.id, expires_at).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blobkeep_arm::error::{ApiError, ErrorCode};
 use blobkeep_arm::id::fold;
-use blobkeep_arm::instance::{BackupInstance, ProtectionState};
+use blobkeep_arm::instance::{BackupInstance, Deletion, ProtectionState};
 use blobkeep_arm::policy::Policy;
 use blobkeep_arm::schedule;
 use blobkeep_vault::Timestamp;
@@ -19,7 +19,7 @@ use super::spec::{
 };
 use super::watch::Watch;
 use super::worker::Done;
-use super::{accounts, operational};
+use super::{accounts, expire, immutability, operational};
 use crate::App;
 use crate::auth::{Granted, Rights};
 use crate::db::{self, instances::StoredInstance, jobs::Job, policies::StoredPolicy, vaults::Vault};
@@ -209,8 +209,8 @@ pub(super) async fn enqueue_own(conn: &mut db::Conn, app: &App, vault_key: &str,
     db::jobs::enqueue(conn, &job).await
 }
 
-/// Deletes an instance: its points stay until their time in a soft delete, and go at once without one.
-pub(super) async fn delete(app: &Arc<App>, _job: &Job, spec: &DeleteInstanceSpec) -> Result<Done, Fault> {
+/// Deletes an instance: its points stay until their time in a soft delete, and go at once without one, except what the vault keeps.
+pub(super) async fn delete(app: &Arc<App>, job: &Job, spec: &DeleteInstanceSpec) -> Result<Done, Fault> {
     let granted = Granted::service();
     let subject = Subject::load(app, &spec.instance_key).await?;
     stop_backups(app, &spec.instance_key).await?;
@@ -218,8 +218,10 @@ pub(super) async fn delete(app: &Arc<App>, _job: &Job, spec: &DeleteInstanceSpec
     let now = Timestamp(app.now());
     let vault =
         app.vaults.find(app, &subject.vault.vault_uuid).await.map_err(|e| of_engine(&e, &subject.account_id))?;
+    let mut kept_until = spec.purge_at;
     if let Some(vault) = vault {
         let mark = async {
+            immutability::record(app, &vault, &subject.vault.vault_uuid).await?;
             let chain = Chain::instance(&vault, uuid)?;
             // Also where there is no point yet: a backup that is about to commit its first one must be refused.
             let purge_at = spec.purge_at.map_or(now, Timestamp);
@@ -230,9 +232,17 @@ pub(super) async fn delete(app: &Arc<App>, _job: &Job, spec: &DeleteInstanceSpec
             Ok(())
         };
         mark.await.map_err(|e| of_engine(&e, &subject.account_id))?;
+        if spec.purge_at.is_none() {
+            kept_until = expire::delay_end(app, &subject, &vault).await?;
+        }
     }
     let mut writer = app.db.write().await?;
-    if spec.purge_at.is_some() {
+    if let Some(purge_at) = kept_until {
+        if spec.purge_at.is_none() {
+            let activity_id = job.correlation_id.clone();
+            let deletion = Deletion { deleted_at: now.0, billing_end: now.0, purge_at, activity_id };
+            db::instances::set_deletion(&mut writer, &granted, &spec.instance_key, Some(&deletion)).await?;
+        }
         db::instances::clear_schedule(&mut writer, &granted, &spec.instance_key).await?;
         let state = ProtectionState::SoftDeleted;
         db::instances::set_state(&mut writer, &granted, &spec.instance_key, state, "Succeeded", None, app.now())

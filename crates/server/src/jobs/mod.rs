@@ -10,6 +10,7 @@ mod backup;
 mod engine;
 mod expire;
 mod fault;
+mod immutability;
 mod instance;
 mod operational;
 mod restore;

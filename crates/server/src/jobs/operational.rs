@@ -12,14 +12,14 @@ use blobkeep_arm::word::DataStore;
 use blobkeep_vault::backup::{self, BackupOptions, BackupReport};
 use blobkeep_vault::point::Point;
 use blobkeep_vault::state::Chain;
-use blobkeep_vault::{Monitor, Vault, WorkProgress};
+use blobkeep_vault::{Monitor, Timestamp, Vault, WorkProgress};
 use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use super::accounts;
 use super::backup::{BACKUP_ACTIONS, labels, remember};
 use super::engine::EngineClock;
-use super::expire::set_expiry;
+use super::expire::{may_become, set_expiry};
 use super::fault::{Fault, of_engine};
 use super::instance::{Subject, check_rights};
 use crate::App;
@@ -177,42 +177,61 @@ pub(super) async fn look(app: &Arc<App>, subject: &Subject, monitor: &dyn Monito
     let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
     let uuid = &subject.instance.instance_uuid;
     let engine = |e: blobkeep_vault::Error| of_engine(&e, account);
-    list_unlisted(app, subject, &vault).await?;
-    let previous = newest(app, subject).await?;
+    let chain = Chain::instance(&vault, uuid).map_err(engine)?;
+    keep_newest(app, subject, &vault, &chain).await?;
+    let previous = points(app, subject).await?.into_iter().next().map(|point| point.id);
+    let looked_from = app.now();
+    let expires_at = retained_until(subject, looked_from);
     let options = BackupOptions {
+        expires_at: expires_at.map(Timestamp),
         labels: labels(DataStore::OperationalStore, "", "Default", &subject.policy),
         scratch: app.config.data_dir.join("scratch"),
         only_if_differs_from: previous,
         ..BackupOptions::new(uuid, uuid::Uuid::new_v4().simple().to_string())
     };
-    let looked_from = app.now();
     let report = backup::run(&vault, opened.source, &options, &EngineClock(app), monitor).await.map_err(engine)?;
     let mut seen_until = looked_from;
     if report.is_new {
-        remember(app, subject, &report, DataStore::OperationalStore, "Default", "", None).await?;
+        remember(app, subject, &report, DataStore::OperationalStore, "Default", "", expires_at).await?;
         seen_until = report.point.completed_at.0;
     }
-    expire_superseded(app, subject, &Chain::instance(&vault, uuid).map_err(engine)?).await?;
+    expire_superseded(app, subject, &chain).await?;
     let mut writer = app.db.write().await?;
     db::meta::set(&mut writer, &meta_key(uuid), &seen_until.to_string()).await?;
     writer.commit().await?;
     Ok(())
 }
 
+/// When what is the state at an instant leaves the retention; none: never, or the policy does not say.
+fn retained_until(subject: &Subject, instant: i64) -> Option<i64> {
+    subject.policy.policy.operational_retention()?.after(instant, 1, &jiff::tz::TimeZone::UTC).ok()
+}
+
+/// The newest state is what the account holds, however long ago it came about: its end is put off again and again, and early enough. From
+/// the first record on every end is only ever put off, which is what an immutable vault allows. To be called before anything expires.
+pub(super) async fn keep_newest(app: &App, subject: &Subject, vault: &Vault, chain: &Chain<'_>) -> Result<(), Fault> {
+    let now = app.now();
+    let Some(retained_until) = retained_until(subject, now) else { return Ok(()) };
+    list_unlisted(app, subject, vault).await?;
+    let Some(newest) = points(app, subject).await?.into_iter().next() else { return Ok(()) };
+    // One without an end stays anyway.
+    let Some(expires_at) = newest.expires_at else { return Ok(()) };
+    if expires_at - now < (retained_until - now) / 2 {
+        set_expiry(app, subject, chain, &newest.id, Some(retained_until)).await?;
+    }
+    Ok(())
+}
+
 /// A state can be asked for until the one that replaced it leaves the retention. Every look sets this right, also after a crash and after a
 /// change of the policy.
 async fn expire_superseded(app: &App, subject: &Subject, chain: &Chain<'_>) -> Result<(), Fault> {
-    let Some(retention) = subject.policy.policy.operational_retention() else { return Ok(()) };
-    let mut reader = app.db.read().await?;
-    let key = &subject.instance.key;
-    let points =
-        db::points::list(&mut reader, &Granted::service(), key, DataStore::OperationalStore, PointFilter::default())
-            .await?;
-    drop(reader);
-    for pair in points.windows(2) {
+    if subject.policy.policy.operational_retention().is_none() {
+        return Ok(());
+    }
+    for pair in points(app, subject).await?.windows(2) {
         let (successor, point) = (&pair[0], &pair[1]);
-        let expires_at = retention.after(successor.created_at, 1, &jiff::tz::TimeZone::UTC).ok();
-        if point.expires_at != expires_at {
+        let expires_at = retained_until(subject, successor.created_at);
+        if point.expires_at != expires_at && may_become(subject, point.expires_at, expires_at) {
             set_expiry(app, subject, chain, &point.id, expires_at).await?;
         }
     }
@@ -242,12 +261,9 @@ async fn list_unlisted(app: &App, subject: &Subject, vault: &Vault) -> Result<()
     Ok(())
 }
 
-/// The newest point of the operational tier.
-async fn newest(app: &App, subject: &Subject) -> Result<Option<String>, Fault> {
+/// The points of the operational tier, newest first.
+async fn points(app: &App, subject: &Subject) -> db::DbResult<Vec<db::points::Point>> {
+    let (granted, key, all) = (Granted::service(), &subject.instance.key, PointFilter::default());
     let mut reader = app.db.read().await?;
-    let key = &subject.instance.key;
-    let points =
-        db::points::list(&mut reader, &Granted::service(), key, DataStore::OperationalStore, PointFilter::default())
-            .await?;
-    Ok(points.into_iter().next().map(|point| point.id))
+    db::points::list(&mut reader, &granted, key, DataStore::OperationalStore, all).await
 }

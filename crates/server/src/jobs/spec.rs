@@ -30,6 +30,8 @@ pub enum JobSpec {
     UndeleteInstance(UndeleteInstanceSpec),
     /// Sets expiry anew where a policy changed, and removes the points that have expired.
     Expire(ExpireSpec),
+    /// Brings a vault's immutability into the vault's own records.
+    SyncVault(SyncVaultSpec),
 }
 
 impl JobSpec {
@@ -46,6 +48,7 @@ impl JobSpec {
             Self::DeleteInstance(_) => "delete_instance",
             Self::UndeleteInstance(_) => "undelete_instance",
             Self::Expire(_) => "expire",
+            Self::SyncVault(_) => "sync_vault",
         }
     }
 
@@ -63,7 +66,7 @@ impl JobSpec {
         match self {
             Self::Backup(spec) => Some(&spec.instance_key),
             Self::Restore(spec) => Some(&spec.instance_key),
-            Self::ValidateBackup(_) => None,
+            Self::ValidateBackup(_) | Self::SyncVault(_) => None,
             Self::ValidateRestore(spec) => Some(&spec.restore.instance_key),
             Self::Configure(spec) => Some(&spec.instance_key),
             Self::UpdateInstance(spec) => Some(&spec.instance_key),
@@ -262,6 +265,13 @@ pub struct ExpireSpec {
     /// First work out every point's expiry anew from the policy as it is now.
     #[serde(default)]
     pub recalculate: bool,
+}
+
+/// Bring a vault's immutability into the vault's own records: the row says what it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncVaultSpec {
+    /// Folded id of the vault.
+    pub vault_key: String,
 }
 
 /// What a worker tells users of a visible job: the `report` member of the job's state.

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::fault::{Fault, internal};
 use super::spec::JobSpec;
 use super::watch::{LEASE_MICROS, Watch};
-use super::{backup, expire, instance, restore};
+use super::{backup, expire, immutability, instance, restore};
 use crate::App;
 use crate::db::{self, jobs::Job};
 
@@ -33,7 +33,9 @@ fn tries(spec: &JobSpec) -> i64 {
         JobSpec::ValidateBackup(_) | JobSpec::ValidateRestore(_) => 1,
         JobSpec::Configure(_) | JobSpec::UpdateInstance(_) => 4,
         JobSpec::Backup(_) | JobSpec::Restore(_) => 12,
-        JobSpec::DeleteInstance(_) | JobSpec::UndeleteInstance(_) | JobSpec::Expire(_) => i64::MAX,
+        JobSpec::DeleteInstance(_) | JobSpec::UndeleteInstance(_) | JobSpec::Expire(_) | JobSpec::SyncVault(_) => {
+            i64::MAX
+        }
     }
 }
 
@@ -193,6 +195,7 @@ async fn do_it(app: &Arc<App>, job: &Job, watch: &Watch) -> Result<Done, Fault> 
         JobSpec::DeleteInstance(spec) => instance::delete(app, job, spec).await,
         JobSpec::UndeleteInstance(spec) => instance::undelete(app, job, spec).await,
         JobSpec::Expire(spec) => expire::run(app, job, spec).await,
+        JobSpec::SyncVault(spec) => immutability::run(app, spec).await,
     }
 }
 
