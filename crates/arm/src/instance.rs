@@ -441,7 +441,7 @@ words! {
 pub struct Deletion {
     /// When.
     pub deleted_at: i64,
-    /// Until when it costs nothing.
+    /// Until when it is charged for: what remains then is free.
     pub billing_end: i64,
     /// When its data goes.
     pub purge_at: i64,

@@ -43,7 +43,7 @@ const MEMBERS: &[&str] = &[
 pub const SHORTEST_SOFT_DELETE_DAYS: u32 = 14;
 /// The longest soft-delete retention, in days.
 pub const LONGEST_SOFT_DELETE_DAYS: u32 = 180;
-/// How many days of soft delete cost nothing: `billingEndDate` lies this long after a deletion.
+/// How many days of soft delete cost nothing, the last ones: `billingEndDate` lies this long before the data goes, but not before the deletion.
 pub const FREE_SOFT_DELETE_DAYS: u32 = 14;
 
 words! {

@@ -477,6 +477,7 @@ async fn a_deleted_instance_waits_among_the_deleted_ones() {
     let info = &resource["properties"]["deletionInfo"];
     let instant = |member: &str| blobkeep_arm::time::parse_instant(info[member].as_str().unwrap()).unwrap();
     assert_eq!(instant("scheduledPurgeTime") - instant("deletionTime"), 14 * 86_400_000_000);
+    assert_eq!(instant("billingEndDate"), instant("deletionTime"), "fourteen days are free");
     assert_eq!(info["deleteActivityID"], json!(answer.header("x-ms-correlation-request-id")));
     assert_eq!(resource["id"], json!(deleted));
     let list = service.get(&format!("{}/deletedBackupInstances", service.vault())).await.json();
@@ -492,6 +493,22 @@ async fn a_deleted_instance_waits_among_the_deleted_ones() {
     assert_eq!((answer.status, answer.code().as_str()), (404, "UserErrorGenericResourceNotFound"));
     assert_eq!(service.post_empty(&format!("{id}/resumeProtection")).await.status, 202);
     assert_eq!(service.get(&id).await.json()["properties"]["currentProtectionState"], "ConfiguringProtection");
+}
+
+#[tokio::test]
+async fn the_last_fourteen_days_of_a_soft_delete_are_free() {
+    let mut service = Service::start().await;
+    let id = service.protect().await;
+    let days = json!({"softDeleteSettings": {"state": "On", "retentionDurationInDays": 30}});
+    let answer = service.patch(&service.vault(), json!({"properties": {"securitySettings": days}})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(service.delete(&id).await.status, 202);
+    service.set_state("SoftDeleted").await;
+    let deleted = service.get(&format!("{}/deletedBackupInstances/msblobbackup-1", service.vault())).await.json();
+    let info = &deleted["properties"]["deletionInfo"];
+    let instant = |member: &str| blobkeep_arm::time::parse_instant(info[member].as_str().unwrap()).unwrap();
+    assert_eq!(instant("billingEndDate") - instant("deletionTime"), 16 * 86_400_000_000);
+    assert_eq!(instant("scheduledPurgeTime") - instant("deletionTime"), 30 * 86_400_000_000);
 }
 
 #[tokio::test]

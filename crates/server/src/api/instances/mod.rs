@@ -268,10 +268,11 @@ async fn begin_delete(conn: &mut Conn, request: &Request, vault: &Vault, stored:
     let is_off = vault.properties.soft_delete_state() == Some(SoftDeleteState::Off);
     let is_kept = !is_off || request.api_version.is_at_least(ALWAYS_SOFT_DELETED_SINCE);
     let days = |days: u32| i64::from(days) * MICROS_PER_DAY;
+    let kept_days = vault.properties.soft_delete_days();
     let deletion = is_kept.then(|| Deletion {
         deleted_at: request.now,
-        billing_end: request.now + days(FREE_SOFT_DELETE_DAYS),
-        purge_at: request.now + days(vault.properties.soft_delete_days()),
+        billing_end: request.now + days(kept_days.saturating_sub(FREE_SOFT_DELETE_DAYS)),
+        purge_at: request.now + days(kept_days),
         activity_id: request.correlation_id.to_string(),
     });
     db::instances::set_deletion(conn, granted, &stored.key, deletion.as_ref()).await?;
