@@ -477,9 +477,7 @@ impl VaultProperties {
         let soft_delete = self.soft_delete_state().unwrap_or(SoftDeleteState::On);
         match (soft_delete, self.immutability()) {
             (SoftDeleteState::Off, _) => ("None", "Poor"),
-            (SoftDeleteState::AlwaysOn, ImmutabilityState::Unlocked) | (_, ImmutabilityState::Locked) => {
-                ("Adequate", "Good")
-            }
+            (SoftDeleteState::AlwaysOn, _) | (_, ImmutabilityState::Locked) => ("Adequate", "Good"),
             _ => ("Minimum", "Fair"),
         }
     }

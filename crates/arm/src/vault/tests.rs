@@ -130,6 +130,22 @@ fn a_vault_is_answered_in_the_shape_of_the_specification() {
 }
 
 #[test]
+fn the_score_follows_soft_delete_and_immutability() {
+    for (soft_delete, immutability, expected) in [
+        ("Off", "Disabled", ("None", "Poor")),
+        ("Off", "Locked", ("None", "Poor")),
+        ("On", "Disabled", ("Minimum", "Fair")),
+        ("On", "Unlocked", ("Minimum", "Fair")),
+        ("On", "Locked", ("Adequate", "Good")),
+        ("AlwaysOn", "Disabled", ("Adequate", "Good")),
+        ("AlwaysOn", "Unlocked", ("Adequate", "Good")),
+        ("AlwaysOn", "Locked", ("Adequate", "Good")),
+    ] {
+        assert_eq!(security(soft_delete, immutability).scores(), expected, "{soft_delete}, {immutability}");
+    }
+}
+
+#[test]
 fn names_of_vaults_follow_the_rule() {
     for name in ["ab", "testBkpVault", "a-1", &"a".repeat(50)] {
         assert!(check_name(name).is_ok(), "{name}");
