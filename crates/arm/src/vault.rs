@@ -527,6 +527,8 @@ impl VaultView<'_> {
         if let Ok(Value::Object(settings)) = serde_json::to_value(self.properties) {
             properties.extend(settings);
         }
+        // Always there in answers, unlike the other settings (recorded).
+        properties.entry("replicatedRegions").or_insert_with(|| json!([]));
         properties.insert("provisioningState".into(), json!(self.provisioning_state));
         properties.insert("isVaultProtectedByResourceGuard".into(), json!(false));
         properties.insert("secureScore".into(), json!(secure_score));

@@ -120,6 +120,7 @@ fn a_vault_is_answered_in_the_shape_of_the_specification() {
                 "type": "LocallyRedundant"
               }
             ],
+            "replicatedRegions": [],
             "provisioningState": "Succeeded",
             "isVaultProtectedByResourceGuard": false,
             "secureScore": "Minimum",
