@@ -73,6 +73,8 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let (_, stored) = instances::require(&mut reader, &request).await?;
     let name = request.param("point");
     let point = db::points::get(&mut reader, request.granted()?, &stored.key, name).await?;
+    // Like the list: the states of the operational tier are no points to users.
+    let point = point.filter(|point| point.store == DataStore::VaultStore);
     let point = point.ok_or_else(|| not_found(&instance_id(&request).child("recoveryPoints", name)))?;
     Ok(Answer::ok(render(&stored, &point)))
 }

@@ -178,14 +178,14 @@ pub async fn instances_with_expired(conn: &mut Conn, _granted: &Granted, now: i6
     rows.iter().map(|row| Ok(row.try_get("instance_key")?)).collect()
 }
 
-/// How many points of an instance live beyond an instant.
+/// How many points of an instance in the vault tier live beyond an instant.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn count_unexpired(conn: &mut Conn, _granted: &Granted, instance_key: &str, now: i64) -> DbResult<i64> {
     let row = sqlx::query(
         "SELECT COUNT(*) AS count FROM recovery_points
-         WHERE instance_key = $1 AND deleted = 0 AND (expires_at IS NULL OR expires_at > $2)",
+         WHERE instance_key = $1 AND store = 'VaultStore' AND deleted = 0 AND (expires_at IS NULL OR expires_at > $2)",
     )
     .bind(instance_key)
     .bind(now)

@@ -533,6 +533,17 @@ async fn without_soft_delete_older_versions_remove_at_once_and_newer_ones_do_not
 }
 
 #[tokio::test]
+async fn an_immutable_vault_lets_go_of_the_operational_tier() {
+    let mut service = Service::start().await;
+    let id = service.protect().await;
+    let body = json!({"properties": {"securitySettings": {"immutabilitySettings": {"state": "Unlocked"}}}});
+    assert_eq!(service.patch(&service.vault(), body).await.status, 200);
+    service.add_point(1, "OperationalStore").await;
+    service.sql("UPDATE recovery_points SET expires_at = NULL").await;
+    assert_eq!(service.delete(&id).await.status, 202);
+}
+
+#[tokio::test]
 async fn an_immutable_vault_keeps_its_points() {
     let mut service = Service::start().await;
     let id = service.protect().await;
@@ -565,7 +576,7 @@ async fn points_are_listed_newest_first_and_filtered() {
     for number in 1..=3 {
         points.push(service.add_point(number, "VaultStore").await);
     }
-    service.add_point(9, "OperationalStore").await;
+    let operational = service.add_point(9, "OperationalStore").await;
     let names = |answer: &service::Answer| -> Vec<String> {
         let body = answer.json();
         let values = body["value"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
@@ -583,6 +594,7 @@ async fn points_are_listed_newest_first_and_filtered() {
     assert_eq!(one["properties"]["recoveryPointTime"], "2025-03-02T00:00:00.0000000Z");
     assert_eq!(one["properties"]["recoveryPointDataStoresDetails"][0]["state"], "COMMITTED");
     assert_eq!(service.get(&format!("{id}/recoveryPoints/none")).await.code(), "ResourceNotFound");
+    assert_eq!(service.get(&format!("{id}/recoveryPoints/{operational}")).await.code(), "ResourceNotFound");
     service.sql("UPDATE recovery_points SET created_at = unixepoch() * 1000000 WHERE store = 'OperationalStore'").await;
     let ranges = service
         .post(&format!("{id}/findRestorableTimeRanges"), json!({"sourceDataStoreType": "OperationalStore"}))
