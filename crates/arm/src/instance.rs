@@ -8,10 +8,12 @@ use serde_json::{Map, Value, json};
 
 use crate::id::{ResourceId, fold};
 use crate::time::format_instant;
+use crate::vault::check_tags;
 use crate::word::{Invalid, blob_datasource_type, read, words};
 
 /// Members that an instance may have, in the spelling of the specification.
 const MEMBERS: &[&str] = &[
+    "tags",
     "properties",
     "backupInstance",
     "friendlyName",
@@ -44,6 +46,32 @@ const MEMBERS: &[&str] = &[
 
 /// The resource type of a datasource.
 pub const STORAGE_ACCOUNT: &str = "Microsoft.Storage/storageAccounts";
+
+/// The body of an instance's PUT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceRequest {
+    /// The user's own labels, if sent.
+    pub tags: Option<Map<String, Value>>,
+    /// What is protected, and how.
+    pub instance: BackupInstance,
+}
+
+impl InstanceRequest {
+    /// Reads the body of a PUT: `{"properties": {…}}`, with `tags` beside the properties if there are any.
+    ///
+    /// # Errors
+    /// [`Invalid`] with the member that is wrong.
+    pub fn parse(body: &Value) -> Result<Self, Invalid> {
+        #[derive(Deserialize)]
+        struct Body {
+            tags: Option<Map<String, Value>>,
+            properties: Option<BackupInstance>,
+        }
+        let body: Body = read(body, MEMBERS)?;
+        let tags = body.tags.map(check_tags).transpose()?;
+        Ok(Self { tags, instance: BackupInstance::completed(body.properties, "properties")? })
+    }
+}
 
 /// One protected storage account, as it is stored and answered; member order as in the seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -270,19 +298,6 @@ pub enum Selection {
 }
 
 impl BackupInstance {
-    /// Reads the body of a PUT: `{"properties": {…}}`.
-    ///
-    /// # Errors
-    /// [`Invalid`] with the member that is wrong.
-    pub fn parse_put(body: &Value) -> Result<Self, Invalid> {
-        #[derive(Deserialize)]
-        struct Body {
-            properties: Option<BackupInstance>,
-        }
-        let body: Body = read(body, MEMBERS)?;
-        Self::completed(body.properties, "properties")
-    }
-
     /// Reads the body of a validation: `{"backupInstance": {…}}`. An instance wrapped like the body of a PUT
     /// (`{"backupInstance": {"properties": {…}}}`), as some documents show it, is understood too.
     ///
@@ -296,7 +311,7 @@ impl BackupInstance {
         }
         let wrapped = crate::envelope::member(body, "backupInstance");
         if let Some(inner) = wrapped.filter(|inner| crate::envelope::member(inner, "properties").is_some()) {
-            return Self::parse_put(inner);
+            return InstanceRequest::parse(inner).map(|request| request.instance);
         }
         let body: Body = read(body, MEMBERS)?;
         Self::completed(body.instance, "backupInstance")
@@ -458,6 +473,8 @@ pub struct InstanceView<'a> {
     pub name: &'a str,
     /// The stored part.
     pub instance: &'a BackupInstance,
+    /// The user's labels. Without any, and for deleted ones, the member is left out (recorded).
+    pub tags: &'a Map<String, Value>,
     /// How far it is protected.
     pub state: ProtectionState,
     /// `Provisioning`, `Updating`, `Succeeded`, `Failed`.
@@ -502,7 +519,15 @@ impl InstanceView<'_> {
             None => ("BackupInstance", "Microsoft.DataProtection/backupVaults/backupInstances"),
         };
         properties.insert("objectType".into(), json!(object_type));
-        json!({ "id": self.id, "name": self.name, "type": kind, "properties": properties })
+        let mut body = Map::new();
+        body.insert("id".into(), json!(self.id));
+        body.insert("name".into(), json!(self.name));
+        body.insert("type".into(), json!(kind));
+        if !self.tags.is_empty() && self.deletion.is_none() {
+            body.insert("tags".into(), json!(self.tags));
+        }
+        body.insert("properties".into(), Value::Object(properties));
+        Value::Object(body)
     }
 }
 

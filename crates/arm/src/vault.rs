@@ -317,7 +317,7 @@ fn parse_identity(kind: &str) -> Result<IdentityType, Invalid> {
 }
 
 /// Tags are strings, at most fifty of them (the resource manager's limits).
-fn check_tags(tags: Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
+pub(crate) fn check_tags(tags: Map<String, Value>) -> Result<Map<String, Value>, Invalid> {
     if tags.len() > 50 {
         return Err(Invalid::new("tags", format!("A resource has at most 50 tags; {} were sent.", tags.len())));
     }

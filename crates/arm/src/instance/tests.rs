@@ -29,16 +29,18 @@ fn with_parameters(parameters: Value) -> Result<BackupInstance, Invalid> {
     let mut body = seed_put();
     body["properties"]["policyInfo"]["policyParameters"] =
         json!({"dataStoreParametersList": [], "backupDatasourceParametersList": parameters});
-    BackupInstance::parse_put(&body)
+    InstanceRequest::parse(&body).map(|request| request.instance)
 }
 
 #[test]
 fn the_seeds_instance_is_answered_as_in_the_seed() {
-    let instance = BackupInstance::parse_put(&seed_put()).unwrap();
+    let InstanceRequest { tags, instance } = InstanceRequest::parse(&seed_put()).unwrap();
+    assert_eq!(tags, None);
     let view = InstanceView {
         id: "/the/id",
         name: "msblobbackup-f2df34eb-5628-4570-87b2-0331d797c67d",
         instance: &instance,
+        tags: &Map::new(),
         state: ProtectionState::ConfiguringProtection,
         provisioning_state: "Provisioning",
         error: None,
@@ -155,7 +157,7 @@ fn an_account_id_in_another_form_becomes_the_canonical_one_and_casing_stays() {
         let mut body = seed_put();
         body["properties"]["datasourceinfo"]["resourceID"] = json!(sent);
         body["properties"]["datasourceinfo"]["resourceName"] = json!("");
-        let source = BackupInstance::parse_put(&body).unwrap().data_source_info;
+        let source = InstanceRequest::parse(&body).unwrap().instance.data_source_info;
         assert_eq!(source.resource_id, kept);
         assert_eq!(source.resource_name, kept.rsplit('/').next().unwrap());
     }

@@ -49,6 +49,7 @@ fn render(stored: &StoredInstance) -> Value {
         id: &format!("{vault_id}/deletedBackupInstances/{}", stored.name),
         name: &stored.name,
         instance: &stored.instance,
+        tags: &stored.tags,
         state: stored.state,
         provisioning_state: "Succeeded",
         error: stored.error.as_ref(),

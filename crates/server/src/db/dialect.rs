@@ -23,6 +23,7 @@ const BUSY_SECONDS: u64 = 10;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../../migrations/0001_foundation.sql")),
     (2, "dataprotection", include_str!("../../migrations/0002_dataprotection.sql")),
+    (3, "instance_tags", include_str!("../../migrations/0003_instance_tags.sql")),
 ];
 
 /// Opens the file: the writing pool (one connection) and the reading one.

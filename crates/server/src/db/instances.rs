@@ -3,7 +3,7 @@
 //! An instance counts as deleted from the state `SoftDeleted` on; while it is `SoftDeleting` it is still listed.
 
 use blobkeep_arm::instance::{BackupInstance, Deletion, ProtectionState};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -27,6 +27,8 @@ pub struct StoredInstance {
     pub datasource_key: String,
     /// What was sent.
     pub instance: BackupInstance,
+    /// The user's labels.
+    pub tags: Map<String, Value>,
     /// Folded id of the policy.
     pub policy_key: String,
     /// How far it is protected.
@@ -51,6 +53,7 @@ fn read(row: &SqliteRow) -> DbResult<StoredInstance> {
     let id: String = row.try_get("id")?;
     let what = format!("backup_instances {id}");
     let properties: String = row.try_get("properties")?;
+    let tags: String = row.try_get("tags")?;
     let state: String = row.try_get("protection_state")?;
     let error: Option<String> = row.try_get("error")?;
     Ok(StoredInstance {
@@ -61,6 +64,7 @@ fn read(row: &SqliteRow) -> DbResult<StoredInstance> {
         instance_uuid: row.try_get("instance_uuid")?,
         datasource_key: row.try_get("datasource_key")?,
         instance: from_json(&what, &properties)?,
+        tags: from_json(&what, &tags)?,
         policy_key: row.try_get("policy_key")?,
         state: ProtectionState::parse(&state).ok_or_else(|| DbError::bad_row(&what, format!("state '{state}'")))?,
         provisioning_state: row.try_get("provisioning_state")?,
@@ -91,8 +95,8 @@ fn deletion(row: &SqliteRow) -> DbResult<Option<Deletion>> {
 pub async fn create(conn: &mut Conn, _granted: &Granted, stored: &StoredInstance) -> DbResult<()> {
     sqlx::query(
         "INSERT INTO backup_instances (key, id, name, vault_key, instance_uuid, datasource_key, properties, policy_key,
-             protection_state, provisioning_state, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+             protection_state, provisioning_state, created_at, updated_at, tags)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)",
     )
     .bind(&stored.key)
     .bind(&stored.id)
@@ -105,6 +109,7 @@ pub async fn create(conn: &mut Conn, _granted: &Granted, stored: &StoredInstance
     .bind(stored.state.as_str())
     .bind(&stored.provisioning_state)
     .bind(stored.created_at)
+    .bind(to_json("tags", &stored.tags)?)
     .execute(conn)
     .await?;
     Ok(())
@@ -202,6 +207,26 @@ pub async fn apply_update(
         .bind(key)
         .bind(to_json("instance", instance)?)
         .bind(policy_key)
+        .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Replaces the user's labels of an instance.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn set_tags(
+    conn: &mut Conn,
+    _granted: &Granted,
+    key: &str,
+    tags: &Map<String, Value>,
+    now: i64,
+) -> DbResult<()> {
+    sqlx::query("UPDATE backup_instances SET tags = $2, updated_at = $3 WHERE key = $1")
+        .bind(key)
+        .bind(to_json("tags", tags)?)
         .bind(now)
         .execute(conn)
         .await?;

@@ -72,3 +72,29 @@ async fn a_datasource_is_kept_in_the_form_that_jobs_compare() {
     assert_eq!(made.json()["properties"]["dataSourceInfo"]["resourceID"], json!(own), "{made:?}");
     assert_eq!(service.delete(&service.account("msblobbackup")).await.code(), "StorageAccountProtected");
 }
+
+#[tokio::test]
+async fn tags_are_kept_replaced_and_left_out_where_there_are_none() {
+    let mut service = Service::start().await;
+    let id = service.protect().await;
+    assert!(service.get(&id).await.json().get("tags").is_none());
+    let properties = service.vaulted_instance("testBkpVault");
+    let body = json!({"tags": {"Location": "cellar"}, "properties": properties});
+    let made = service.put(&id, body).await;
+    assert_eq!((made.status, &made.json()["tags"]), (201, &json!({"Location": "cellar"})));
+    assert_eq!(made.json()["properties"]["currentProtectionState"], "ProtectionConfigured", "tags change nothing else");
+    service.put(&id, json!({"properties": properties})).await;
+    let kept = service.get(&format!("{}/backupInstances", service.vault())).await.json();
+    assert_eq!(kept["value"][0]["tags"], json!({"Location": "cellar"}), "a PUT without tags leaves them");
+    service.set_state("SoftDeleted").await;
+    service.sql("UPDATE backup_instances SET deleted_at = 1, purge_at = 9000000000000000").await;
+    let deleted = format!("{}/deletedBackupInstances/msblobbackup-1", service.vault());
+    let answer = service.get(&deleted).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.json().get("tags").is_none(), "deleted instances have none");
+    service.set_state("ProtectionConfigured").await;
+    let none = service.put(&id, json!({"tags": {}, "properties": properties})).await;
+    assert!(none.json().get("tags").is_none(), "{none:?}");
+    let bad = service.put(&id, json!({"tags": {"a": 1}, "properties": properties})).await;
+    assert_eq!((bad.status, bad.code().as_str()), (400, "UserErrorInvalidParameterInRequest"));
+}

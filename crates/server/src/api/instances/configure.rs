@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use blobkeep_arm::id::{fold, fold_location};
-use blobkeep_arm::instance::{BackupInstance, ProtectionState, Selection, check_name};
+use blobkeep_arm::instance::{BackupInstance, InstanceRequest, ProtectionState, Selection, check_name};
 use blobkeep_arm::word::{BLOB_DATASOURCE, blob_datasource_type};
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
+use serde_json::Map;
 use uuid::Uuid;
 
 use super::{authorize_account, bad_account_id, enqueue, instance_id, invalid, render, require, running, wrong_state};
@@ -192,7 +193,7 @@ pub(super) async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             &[("name", id.name()), ("kind", "Microsoft.DataProtection/backupVaults/backupInstances"), ("rule", rule)],
         )
     })?;
-    let instance = BackupInstance::parse_put(&request.json()?)?;
+    let InstanceRequest { tags, instance } = InstanceRequest::parse(&request.json()?)?;
     let account = check_datasource(&app, &request, &instance).await?;
     let mut tx = app.db.write().await?;
     let vault = vaults::require(&mut tx, &request).await?;
@@ -204,10 +205,15 @@ pub(super) async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }
     let own_key = existing.as_ref().map(|existing| existing.key.as_str());
     let checked = check(&mut tx, &request, &vault, instance, &account, own_key).await?;
-    let (stored, operation) = match existing {
+    let (mut stored, operation) = match existing {
         None => create(&mut tx, &request, &vault, &id, checked).await?,
         Some(existing) => change(&mut tx, &request, &vault, existing, checked).await?,
     };
+    if let Some(tags) = tags {
+        // They are nothing that has to be worked on, so they hold at once; a PUT without them leaves them.
+        db::instances::set_tags(&mut tx, request.granted()?, &stored.key, &tags, request.now).await?;
+        stored.tags = tags;
+    }
     tx.commit().await?;
     let answer = Answer::created(render(&stored));
     Ok(operations::with_status_url(answer, &app, &request, &vault, &operation, Waiting::Create))
@@ -228,6 +234,7 @@ async fn create(
         instance_uuid: Uuid::new_v4().to_string(),
         datasource_key: checked.datasource_key,
         instance: checked.instance,
+        tags: Map::new(),
         policy_key: checked.policy.key,
         state: ProtectionState::ConfiguringProtection,
         provisioning_state: "Provisioning".to_owned(),

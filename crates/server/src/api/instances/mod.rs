@@ -124,6 +124,7 @@ pub(super) fn render(stored: &StoredInstance) -> Value {
         id: &stored.id,
         name: &stored.name,
         instance: &stored.instance,
+        tags: &stored.tags,
         state: stored.state,
         provisioning_state: &stored.provisioning_state,
         error: stored.error.as_ref(),
