@@ -74,7 +74,10 @@ impl Vaults {
             opened => opened?,
         };
         // Before anybody uses it: a vault that was just made, or that nobody could tell before, knows what its row promises.
-        immutability::record(app, &vault, vault_uuid).await?;
+        // A store that takes no writes must not keep anybody from restoring; what removes something records it first, or fails.
+        if let Err(error) = immutability::record(app, &vault, vault_uuid).await {
+            tracing::warn!(%error, vault = vault_uuid, "the vault's immutability cannot be written into its own records now");
+        }
         let vault = Arc::new(vault);
         if open.len() >= OPEN_AT_MOST {
             // Those that no job uses are opened again when they are needed.
