@@ -245,6 +245,17 @@ proptest! {
     }
 }
 
+/// The listing ends with it, and it has the number of a record that is there.
+#[test]
+fn a_file_named_by_a_number_of_another_length_does_not_hide_the_records_after_it() {
+    let sample = Sample::get();
+    for name in ["state/inst/1", "state/inst/01", "state/vault/1"] {
+        let store = sample.store();
+        store.replace(name, b"something".to_vec());
+        assert_eq!(run(survive(store, &sample.master)), None, "{name} was taken in");
+    }
+}
+
 // --- behind right seals ----------------------------------------------------------------------------------------------
 
 fn open_record(vault: &Vault, store: &MemoryStore, name: &str) -> Vec<u8> {

@@ -94,8 +94,11 @@ impl<'a, S: Chained> Chain<'a, S> {
         let folder = format!("state/{}/", self.name);
         let files = self.vault.store.list(&folder, None).await?;
         let Some(last) = files.last() else { return Ok(0) };
-        let number =
-            |name: &str| name[folder.len()..].parse::<u64>().map_err(|_| Error::damaged(name, "its name is no number"));
+        // A name that is a number in another form, such as `1`, comes last in a listing and would hide all records after it.
+        let number = |name: &str| {
+            let number = name[folder.len()..].parse::<u64>().ok().filter(|number| self.file_name(*number) == name);
+            number.ok_or_else(|| Error::damaged(name, "it is no record of this chain by its name: move it away"))
+        };
         let mut last = number(&last.name)?;
         if files.len() < LISTED {
             return Ok(last);
