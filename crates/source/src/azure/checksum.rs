@@ -1,5 +1,5 @@
 //! Checksums of what is sent: CRC-64/NVME because it is cheap for us and for Azure, MD5 where the blob carries one, and for the blocks that
-//! emulators get: Azurite computes a CRC-64 of any block that comes without an MD5, in JavaScript, ten times as slow as the MD5.
+//! emulators get: Azurite computes a CRC-64 of any block that comes without an MD5, in JavaScript.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -383,6 +383,24 @@ mod tests {
     }
 
     #[test]
+    fn bytes_may_change_on_the_way_from_another_machine_without_tls() {
+        for (url, is_kept, is_path_style) in [
+            ("https://acc.blob.core.windows.net", true, false),
+            ("http://acc.blob.core.windows.net", false, false),
+            ("https://azurite.corp.local:10000/dev", true, true),
+            ("http://azurite.corp.local:10000/dev", false, true),
+            ("http://10.0.0.7:10000/dev", false, true),
+            ("http://127.0.0.1:10000/dev", true, true),
+            ("http://[::1]:10000/dev", true, true),
+            ("http://localhost:10000/dev", true, true),
+            ("http://localhost.example.org:10000/dev", false, true),
+        ] {
+            let endpoint = parse_account_url(url, None).unwrap();
+            assert_eq!((endpoint.keeps_bytes(), endpoint.is_path_style()), (is_kept, is_path_style), "{url}");
+        }
+    }
+
+    #[test]
     fn urls_of_whole_accounts_may_have_any_host_name() {
         let read = |url: &str, name| {
             parse_account_url(url, name).map(|endpoint| (endpoint.account.clone(), endpoint.url(), endpoint.base_path))
