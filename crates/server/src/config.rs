@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use blobkeep_vault::caps::Schedule;
 use serde::Deserialize;
 
 /// Why a configuration cannot be used.
@@ -107,6 +108,23 @@ impl Default for OperationalConfig {
     }
 }
 
+/// `[limits]`: how fast jobs may move content, all of them together; see [`blobkeep_vault::caps::Schedule`] for how it is written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// What is read from storage accounts.
+    #[serde(deserialize_with = "schedule")]
+    pub backup: Option<Schedule>,
+    /// What is written to storage accounts.
+    #[serde(deserialize_with = "schedule")]
+    pub restore: Option<Schedule>,
+}
+
+fn schedule<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Schedule>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
 /// `[[storage_account]]`: connects an account at every start.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +158,7 @@ struct FileConfig {
     allowed_endpoint_ranges: Vec<IpRange>,
     operations: OperationsConfig,
     operational: OperationalConfig,
+    limits: LimitsConfig,
     storage_account: Vec<StorageAccountConfig>,
 }
 
@@ -164,6 +183,8 @@ pub struct Config {
     pub operations: OperationsConfig,
     /// `[operational]`.
     pub operational: OperationalConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
     /// `[[storage_account]]`.
     pub storage_accounts: Vec<StorageAccountConfig>,
 }
@@ -202,6 +223,7 @@ impl Config {
             allowed_endpoint_ranges: file.allowed_endpoint_ranges,
             operations: file.operations,
             operational: file.operational,
+            limits: file.limits,
             storage_accounts: file.storage_account,
         }
     }
@@ -324,6 +346,8 @@ mod tests {
             retry_after = "azure"
             [operational]
             interval_seconds = 5
+            [limits]
+            backup = "08:00-18:00=20MiB/s; else unlimited"
             [[storage_account]]
             id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/abc"
             location = "westus"
@@ -335,6 +359,7 @@ mod tests {
         assert_eq!(config.operations.retry_after.seconds(Waiting::Create), 15);
         assert_eq!(config.operations.retry_after.seconds(Waiting::Delete), 30);
         assert_eq!(config.storage_accounts.len(), 1);
+        assert!(config.limits.backup.is_some() && config.limits.restore.is_none());
     }
 
     #[test]
@@ -350,6 +375,7 @@ mod tests {
             ("allowed_endpoint_ranges = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
             ("[[trusted_issuer]]\nissuer = \"x\"", "trusted_issuer"),
             ("[operational]\ninterval_seconds = 0", "interval_seconds"),
+            ("[limits]\nbackup = \"fast\"", "fast"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(wanted), "{text}: {error}");

@@ -129,6 +129,8 @@ pub struct App {
     pub browser: Option<Arc<dyn AccountBrowser>>,
     /// The engine's vaults.
     pub vaults: jobs::Vaults,
+    /// What holds jobs back.
+    pub limits: jobs::Limits,
     /// `https://host:port` without a slash at the end: what tracking URLs begin with unless the request names another of our hosts.
     pub base_url: String,
     /// The port that is listened on.
@@ -258,6 +260,7 @@ pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> 
         default_subscription_id: installation.default_subscription_id,
         browser: Some(parts.browser.unwrap_or_else(|| Arc::new(jobs::SourceBrowser::new(config.clone())))),
         vaults: jobs::Vaults::default(),
+        limits: jobs::Limits::new(&config.limits, &clock),
         base_url,
         port: address.port(),
         routes: api::routes(),

@@ -14,7 +14,7 @@ use crate::auth::Granted;
 use crate::config::Config;
 use crate::db;
 
-/// A storage account, open.
+/// A storage account, open, behind the limits of the configuration.
 pub(super) struct OpenAccount {
     /// For reading.
     pub(super) source: Arc<dyn Source>,
@@ -35,7 +35,10 @@ pub(super) async fn open(app: &App, key: &str, id: &str) -> Result<OpenAccount, 
         return Err(ApiError::of(ErrorCode::UserErrorStorageAccountNotConnected, &[("account", id)]).into());
     };
     let opened = translate(&app.config, &connection).and_then(|connection| {
-        Ok(OpenAccount { source: connection.open_source()?, target: connection.open_target()? })
+        Ok(OpenAccount {
+            source: app.limits.source(connection.open_source()?),
+            target: app.limits.target(connection.open_target()?),
+        })
     });
     opened.map_err(|error| unreachable_account(id, &error.message).into())
 }

@@ -12,6 +12,7 @@ mod expire;
 mod fault;
 mod immutability;
 mod instance;
+mod limits;
 mod operational;
 mod restore;
 mod schedule;
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 
 pub use accounts::SourceBrowser;
 pub use engine::Vaults;
+pub use limits::Limits;
 pub use operational::last_look;
 
 use crate::App;
