@@ -98,7 +98,8 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     Ok(Answer::ok(render(&stored)))
 }
 
-/// The instance gets its next backup by the new schedule, and its points their expiry by the new retention.
+/// The instance gets its next backup by the new schedule, its points their expiry by the new retention, and the operational tier looks whether
+/// it is meant.
 async fn follow_change(
     conn: &mut Conn,
     request: &Request,
@@ -109,6 +110,7 @@ async fn follow_change(
         let next = next_run(&policy.policy, request.now);
         db::instances::set_next_run(conn, request.granted()?, &instance.key, next).await?;
     }
+    db::instances::set_look_at(conn, request.granted()?, &instance.key, Some(request.now)).await?;
     let spec = JobSpec::Expire(ExpireSpec { instance_key: instance.key.clone(), recalculate: true });
     db::jobs::enqueue(
         conn,

@@ -143,7 +143,7 @@ pub async fn set_state(
 }
 
 /// The instance is protected now: state `ProtectionConfigured`, the time since when (kept if it was protected before),
-/// and the next scheduled backup.
+/// and the next scheduled backup. The operational tier takes it up.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
@@ -156,7 +156,9 @@ pub async fn set_configured(
 ) -> DbResult<()> {
     set_state(conn, granted, key, ProtectionState::ProtectionConfigured, "Succeeded", None, now).await?;
     sqlx::query(
-        "UPDATE backup_instances SET configured_at = COALESCE(configured_at, $2), next_run_at = $3 WHERE key = $1",
+        "UPDATE backup_instances SET configured_at = COALESCE(configured_at, $2), next_run_at = $3,
+             look_at = COALESCE(look_at, $2)
+         WHERE key = $1",
     )
     .bind(key)
     .bind(now)
@@ -171,7 +173,7 @@ pub async fn set_configured(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn clear_schedule(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
-    sqlx::query("UPDATE backup_instances SET configured_at = NULL, next_run_at = NULL WHERE key = $1")
+    sqlx::query("UPDATE backup_instances SET configured_at = NULL, next_run_at = NULL, look_at = NULL WHERE key = $1")
         .bind(key)
         .execute(conn)
         .await?;
@@ -203,13 +205,15 @@ pub async fn apply_update(
     policy_key: &str,
     now: i64,
 ) -> DbResult<()> {
-    sqlx::query("UPDATE backup_instances SET properties = $2, policy_key = $3, updated_at = $4 WHERE key = $1")
-        .bind(key)
-        .bind(to_json("instance", instance)?)
-        .bind(policy_key)
-        .bind(now)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE backup_instances SET properties = $2, policy_key = $3, updated_at = $4, look_at = $4 WHERE key = $1",
+    )
+    .bind(key)
+    .bind(to_json("instance", instance)?)
+    .bind(policy_key)
+    .bind(now)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -329,16 +333,45 @@ pub async fn due(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> D
     rows.iter().map(read).collect()
 }
 
-/// All instances in a state, for background work.
+/// When the operational tier looks at an instance next; none: its policy has nothing for that tier.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
-pub async fn in_state(conn: &mut Conn, _granted: &Granted, state: ProtectionState) -> DbResult<Vec<StoredInstance>> {
-    let rows = sqlx::query("SELECT * FROM backup_instances WHERE protection_state = $1 ORDER BY key")
-        .bind(state.as_str())
-        .fetch_all(conn)
+pub async fn set_look_at(conn: &mut Conn, _granted: &Granted, key: &str, look_at: Option<i64>) -> DbResult<()> {
+    sqlx::query("UPDATE backup_instances SET look_at = $2 WHERE key = $1")
+        .bind(key)
+        .bind(look_at)
+        .execute(conn)
         .await?;
-    rows.iter().map(read).collect()
+    Ok(())
+}
+
+/// No look is later than that: the interval of the configuration may have become shorter.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn look_no_later_than(conn: &mut Conn, _granted: &Granted, latest: i64) -> DbResult<()> {
+    sqlx::query("UPDATE backup_instances SET look_at = $1 WHERE look_at > $1").bind(latest).execute(conn).await?;
+    Ok(())
+}
+
+/// The protected instances that the operational tier is to look at and that no backup or restore works on, the longest waiting first.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn due_looks(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> DbResult<Vec<String>> {
+    let rows = sqlx::query(
+        "SELECT key FROM backup_instances i
+         WHERE look_at <= $1 AND protection_state IN ('ProtectionConfigured', 'ProtectionError')
+           AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.instance_key = i.key AND j.kind IN ('backup', 'restore')
+                             AND j.status IN ('Queued', 'InProgress'))
+         ORDER BY look_at, key LIMIT $2",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok(row.try_get("key")?)).collect()
 }
 
 /// The deleted instances whose time is over.

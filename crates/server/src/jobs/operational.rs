@@ -30,6 +30,10 @@ use crate::db;
 const PULSE: Duration = Duration::from_millis(250);
 /// Looks at once.
 const LOOKS: usize = 2;
+/// Instances found at one pulse.
+const AT_ONCE: i64 = 64;
+/// After a look that failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// So many intervals without a look that succeeded make an instance show an error.
 const LOOKS_OF_PATIENCE: i64 = 5;
 
@@ -59,6 +63,9 @@ impl Monitor for StopOnly {
 
 /// Looks until it is told to stop.
 pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
+    if let Err(error) = begin(&app).await {
+        tracing::error!(%error, "looks that the last configuration put off stay put off");
+    }
     let busy: Arc<Mutex<HashSet<String>>> = Arc::default();
     let mut looks = JoinSet::new();
     while !*stopped.borrow() {
@@ -84,28 +91,47 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
     while looks.join_next().await.is_some() {}
 }
 
-/// Instances with an operational rule whose interval is over and that nothing else works on.
+/// The interval may be shorter than it was.
+async fn begin(app: &App) -> db::DbResult<()> {
+    let mut writer = app.db.write().await?;
+    db::instances::look_no_later_than(&mut writer, &Granted::service(), app.now() + interval(app)).await?;
+    writer.commit().await
+}
+
+/// Instances with an operational rule whose interval is over and that nothing else works on. Who turns out to have no such rule is left alone
+/// until its policy changes: what this asks for does not grow with the number of instances.
 async fn due(app: &App) -> db::DbResult<Vec<String>> {
     let granted = Granted::service();
-    let interval = i64::from(app.config.operational.interval_seconds) * 1_000_000;
     let mut reader = app.db.read().await?;
-    let mut keys = Vec::new();
-    let mut instances = db::instances::in_state(&mut reader, &granted, ProtectionState::ProtectionConfigured).await?;
-    instances.extend(db::instances::in_state(&mut reader, &granted, ProtectionState::ProtectionError).await?);
-    for instance in instances {
-        let policy = db::policies::get(&mut reader, &granted, &instance.policy_key).await?;
-        let is_operational = policy.is_some_and(|policy| policy.policy.operational_retention().is_some());
-        let last = last_look(&mut reader, &instance.instance_uuid).await?.unwrap_or(0);
-        if !is_operational || app.now() - last < interval {
-            continue;
+    let (mut keys, mut others) = (Vec::new(), Vec::new());
+    for key in db::instances::due_looks(&mut reader, &granted, app.now(), AT_ONCE).await? {
+        let is_operational = has_operational_rule(&mut reader, &key).await?;
+        if is_operational { keys.push(key) } else { others.push(key) }
+    }
+    drop(reader);
+    if !others.is_empty() {
+        let mut writer = app.db.write().await?;
+        for key in others {
+            // Asked again where nobody else writes: its policy may have changed since.
+            if !has_operational_rule(&mut writer, &key).await? {
+                db::instances::set_look_at(&mut writer, &granted, &key, None).await?;
+            }
         }
-        let backups = db::jobs::unfinished(&mut reader, &instance.key, "backup").await?;
-        let restores = db::jobs::unfinished(&mut reader, &instance.key, "restore").await?;
-        if backups.is_empty() && restores.is_empty() {
-            keys.push(instance.key);
-        }
+        writer.commit().await?;
     }
     Ok(keys)
+}
+
+async fn has_operational_rule(conn: &mut db::Conn, key: &str) -> db::DbResult<bool> {
+    let granted = Granted::service();
+    let Some(instance) = db::instances::get(conn, &granted, key).await? else { return Ok(false) };
+    let policy = db::policies::get(conn, &granted, &instance.policy_key).await?;
+    Ok(policy.is_some_and(|policy| policy.policy.operational_retention().is_some()))
+}
+
+/// Microseconds between two looks at an account.
+fn interval(app: &App) -> i64 {
+    i64::from(app.config.operational.interval_seconds) * 1_000_000
 }
 
 /// Marks an instance as being looked at, as long as it lives.
@@ -143,7 +169,8 @@ async fn look_at(app: Arc<App>, key: String, _busy: Busy, stopped: signal::Recei
             if let Err(error) = report(&app, &key, Some(&error)).await {
                 tracing::error!(instance = key, %error, "the state of the operational tier cannot be recorded");
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            // With what it holds: so long nobody looks at it again.
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
         }
     }
 }
@@ -154,17 +181,21 @@ async fn report(app: &App, key: &str, error: Option<&ApiError>) -> db::DbResult<
     let mut writer = app.db.write().await?;
     let Some(instance) = db::instances::get(&mut writer, &granted, key).await? else { return Ok(()) };
     let last_look = last_look(&mut writer, &instance.instance_uuid).await?.unwrap_or(instance.created_at);
-    let patience = i64::from(app.config.operational.interval_seconds) * 1_000_000 * LOOKS_OF_PATIENCE;
+    let patience = interval(app) * LOOKS_OF_PATIENCE;
     let (configured, failed) = (ProtectionState::ProtectionConfigured, ProtectionState::ProtectionError);
     match error {
         None if instance.state == failed => {
             db::instances::set_configured(&mut writer, &granted, key, instance.next_run_at, app.now()).await?;
         }
-        Some(error) if instance.state == configured && app.now() - last_look > patience => {
-            let info = error.info();
-            db::instances::set_state(&mut writer, &granted, key, failed, "Succeeded", Some(&info), app.now()).await?;
+        Some(error) => {
+            // To the end of the queue: one that fails again and again does not keep the others waiting.
+            db::instances::set_look_at(&mut writer, &granted, key, Some(app.now())).await?;
+            if instance.state == configured && app.now() - last_look > patience {
+                let (info, now) = (error.info(), app.now());
+                db::instances::set_state(&mut writer, &granted, key, failed, "Succeeded", Some(&info), now).await?;
+            }
         }
-        _ => return Ok(()),
+        None => return Ok(()),
     }
     writer.commit().await
 }
@@ -198,6 +229,8 @@ pub(super) async fn look(app: &Arc<App>, subject: &Subject, monitor: &dyn Monito
     expire_superseded(app, subject, &chain).await?;
     let mut writer = app.db.write().await?;
     db::meta::set(&mut writer, &meta_key(uuid), &seen_until.to_string()).await?;
+    let next = seen_until + interval(app);
+    db::instances::set_look_at(&mut writer, &Granted::service(), &subject.instance.key, Some(next)).await?;
     writer.commit().await?;
     Ok(())
 }

@@ -1,0 +1,5 @@
+-- When the operational tier looks at an instance next, microseconds; NULL: it need not. Whoever is protected now is looked through once.
+
+ALTER TABLE backup_instances ADD COLUMN look_at INTEGER;
+UPDATE backup_instances SET look_at = 0 WHERE protection_state IN ('ProtectionConfigured', 'ProtectionError');
+CREATE INDEX backup_instances_looks ON backup_instances (look_at) WHERE look_at IS NOT NULL;
