@@ -135,6 +135,11 @@ class OfflineHistory(History):
         backup, prune = self._work("prune beside backup", how, chance, *commands)
         self._take_out(vault, doomed, prune)
         self._take_in(vault, [(backup, source, source.content())], beside=[prune])
+        if prune.was_killed:
+            # What it was writing may have been left after the backup had looked: whoever comes next removes it.
+            (ended,) = Commands(vault.command("prune", *ALONE)).finish()
+            expect_done(ended)
+            vault.check_temporary_files()
 
     # --- checks ----------------------------------------------------------------------------------------------------
 
