@@ -85,7 +85,7 @@ def main() -> int:
 
     Story.goes_on = arguments.go_on
     if not BLOBKEEP.exists():
-        print(f"{BLOBKEEP} is not there: run `cargo build --release`, or set BLOBKEEP_BIN", file=sys.stderr)
+        print(f"{BLOBKEEP} is not there: build it, or set BLOBKEEP_BIN", file=sys.stderr)
         return 2
     # An end from outside goes through the clean-up, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
