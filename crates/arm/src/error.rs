@@ -332,6 +332,18 @@ error_table! {
     UserErrorRetentionTagNotFound 400 UserFacing false
         "The retention tag '{tag}' is not part of the policy {policy}."
         ["Use one of these tags: {tags}."];
+    /// Blobs have no archive tier of recovery points to bring anything back from.
+    UserErrorRehydrationNotSupportedForDatasource 400 UserFacing false
+        "Rehydration is not supported for the datasource type {kind}: its recovery points have no archive tier."
+        ["Restore from VaultStore without rehydration."];
+    /// The vault's setting forbids to look at its secondary region.
+    UserErrorCrossRegionRestoreNotEnabled 400 UserFacing false
+        "Cross-region restore of the Backup vault {vault} is not enabled."
+        ["Enable cross-region restore of the Backup vault and retry the operation."];
+    /// Blobs are restored from where their vault is.
+    UserErrorCrossRegionRestoreNotSupportedForDatasource 400 UserFacing false
+        "Cross-region restore is not supported for the datasource type {kind}."
+        ["Restore from the primary region."];
     /// A fault of the service.
     CloudInternalError 500 UserFacing true
         "The service failed to perform the operation."

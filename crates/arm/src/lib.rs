@@ -6,16 +6,20 @@
 //! Read in this order: `id` (the path of every request), `error` (everything that can be answered instead of success),
 //! `envelope` (the shapes that all answers share), then one file per resource.
 
+pub mod cross_region;
 pub mod envelope;
 pub mod error;
+pub mod feature;
 pub mod id;
 pub mod instance;
 pub mod job;
 pub mod operation;
 pub mod point;
 pub mod policy;
+pub mod rehydration;
 pub mod restore;
 pub mod schedule;
+pub mod sync;
 pub mod time;
 pub mod vault;
 pub mod word;

@@ -404,6 +404,11 @@ impl VaultProperties {
         settings.and_then(|settings| settings.state).unwrap_or(CrossSubscriptionRestore::Enabled)
     }
 
+    /// Whether cross-region restore is switched on.
+    pub fn allows_cross_region_restore(&self) -> bool {
+        self.cross_region_restore() == Some(Switch::Enabled)
+    }
+
     fn cross_region_restore(&self) -> Option<Switch> {
         self.feature_settings.as_ref()?.cross_region_restore_settings.as_ref()?.state
     }

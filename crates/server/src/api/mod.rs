@@ -6,8 +6,10 @@
 
 pub mod answer;
 pub mod authorization;
+pub mod cross_region;
 pub mod deleted_instances;
 pub mod discovery;
+pub mod features;
 pub mod front;
 pub mod graph;
 pub mod instances;
@@ -18,12 +20,14 @@ pub mod policies;
 pub mod principals;
 pub mod protection;
 pub mod providers;
+pub mod rehydrate;
 pub mod request;
 pub mod resource_groups;
 pub mod restores;
 pub mod route;
 pub mod storage_accounts;
 pub mod subscriptions;
+pub mod sync;
 pub mod token;
 pub mod vaults;
 // One `pub mod` line per further resource follows here, as the files come; its table goes into `routes`.
@@ -53,6 +57,10 @@ pub fn routes() -> Vec<&'static Route> {
         points::ROUTES,
         restores::ROUTES,
         jobs::ROUTES,
+        features::ROUTES,
+        sync::ROUTES,
+        rehydrate::ROUTES,
+        cross_region::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

@@ -92,6 +92,12 @@ const SERVED: &[Provider] = &[
             ("locations/operationStatus", DATA_PROTECTION),
             ("locations/operationResults", DATA_PROTECTION),
             ("operations", DATA_PROTECTION),
+            ("locations/checkFeatureSupport", DATA_PROTECTION),
+            ("locations/crossRegionRestore", DATA_PROTECTION),
+            ("locations/validateCrossRegionRestore", DATA_PROTECTION),
+            ("locations/fetchSecondaryRecoveryPoints", DATA_PROTECTION),
+            ("locations/fetchCrossRegionRestoreJobs", DATA_PROTECTION),
+            ("locations/fetchCrossRegionRestoreJob", DATA_PROTECTION),
         ],
     },
     Provider {

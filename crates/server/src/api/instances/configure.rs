@@ -15,6 +15,7 @@ use crate::api::operations::{self, Beginning};
 use crate::api::{Answer, Request, vaults};
 use crate::config::Waiting;
 use crate::db::instances::StoredInstance;
+use crate::db::jobs::Job;
 use crate::db::operations::OperationState;
 use crate::db::policies::StoredPolicy;
 use crate::db::vaults::Vault;
@@ -329,21 +330,45 @@ async fn begin_anew(
     mut stored: StoredInstance,
     checked: Checked,
 ) -> ApiResult<(StoredInstance, String)> {
-    let granted = request.granted()?;
     let key = stored.key.clone();
+    let granted = request.granted()?;
     db::instances::apply_update(conn, granted, &key, &checked.instance, &checked.policy.key, request.now).await?;
-    stored.state = ProtectionState::ConfiguringProtection;
-    "Provisioning".clone_into(&mut stored.provisioning_state);
-    db::instances::set_state(conn, granted, &key, stored.state, "Provisioning", None, request.now).await?;
     if stored.policy_key != checked.policy.key {
         let spec = JobSpec::Expire(ExpireSpec { instance_key: key.clone(), recalculate: true });
         enqueue(conn, request, &vault.key, &spec, None).await?;
     }
+    let operation = configure_again(conn, request, vault, &key).await?;
+    stored.state = ProtectionState::ConfiguringProtection;
+    "Provisioning".clone_into(&mut stored.provisioning_state);
     stored.instance = checked.instance;
     stored.policy_key = checked.policy.key;
     stored.error = None;
-    let operation = configure(conn, request, vault, &key).await?;
     Ok((stored, operation))
+}
+
+/// Configures an instance once more with what it has.
+pub(in crate::api) async fn configure_again(
+    conn: &mut Conn,
+    request: &Request,
+    vault: &Vault,
+    key: &str,
+) -> ApiResult<String> {
+    let state = ProtectionState::ConfiguringProtection;
+    db::instances::set_state(conn, request.granted()?, key, state, "Provisioning", None, request.now).await?;
+    configure(conn, request, vault, key).await
+}
+
+/// The job that was last asked to configure or change an instance, if one is left.
+async fn pending_job(conn: &mut Conn, key: &str) -> ApiResult<Option<Job>> {
+    let mut jobs = db::jobs::unfinished(conn, key, "configure").await?;
+    jobs.extend(db::jobs::unfinished(conn, key, "update_instance").await?);
+    jobs.sort_by_key(|job| job.created_at);
+    Ok(jobs.pop())
+}
+
+/// The operation of the job that is configuring or changing an instance. None: no such job is left, whatever the instance's state says.
+pub(in crate::api) async fn pending_operation(conn: &mut Conn, key: &str) -> ApiResult<Option<String>> {
+    Ok(pending_job(conn, key).await?.and_then(|job| job.operation_id))
 }
 
 /// The operation of the job that is configuring or changing the instance, if it does what this request asks for. None: no such job is
@@ -358,10 +383,7 @@ async fn pending(
     checked: &Checked,
     is_same_as_stored: bool,
 ) -> ApiResult<Option<String>> {
-    let mut jobs = db::jobs::unfinished(conn, &stored.key, "configure").await?;
-    jobs.extend(db::jobs::unfinished(conn, &stored.key, "update_instance").await?);
-    jobs.sort_by_key(|job| job.created_at);
-    let Some(job) = jobs.pop() else { return Ok(None) };
+    let Some(job) = pending_job(conn, &stored.key).await? else { return Ok(None) };
     let is_same = match &job.spec {
         JobSpec::UpdateInstance(spec) => {
             spec.policy_key == checked.policy.key && same_content(&spec.instance, &checked.instance)

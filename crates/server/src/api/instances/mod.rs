@@ -31,7 +31,7 @@ use crate::error::ApiResult;
 use crate::jobs::spec::{DeleteInstanceSpec, JobSpec};
 
 pub(super) use backup::accepted_job;
-pub(super) use configure::configure;
+pub(super) use configure::{configure, configure_again, pending_operation};
 
 const READ: &str = "Microsoft.DataProtection/backupVaults/backupInstances/read";
 const ACCOUNT_READ: &str = "Microsoft.Storage/storageAccounts/read";
@@ -150,15 +150,23 @@ pub(super) async fn authorize_account(app: &App, request: &Request, account: &Re
     if auth::may(app, &request.caller.object_id, ACCOUNT_READ, &scope).await? {
         return Ok(());
     }
+    Err(linked_refusal(request, ACCOUNT_READ, &scope)?)
+}
+
+/// 403: the caller may do what the route is about, but not `action` on something else that the request names.
+///
+/// # Errors
+/// As [`Request::granted`].
+pub(super) fn linked_refusal(request: &Request, action: &str, scope: &str) -> ApiResult<ApiError> {
     let granted = request.granted()?;
-    Err(ApiError::of(
+    Ok(ApiError::of(
         ErrorCode::LinkedAuthorizationFailed,
         &[
             ("object", &request.caller.object_id),
             ("action", granted.action()),
             ("scope", &request.path.id.to_string()),
-            ("linked_action", ACCOUNT_READ),
-            ("linked_scope", &scope),
+            ("linked_action", action),
+            ("linked_scope", scope),
         ],
     ))
 }
