@@ -119,6 +119,8 @@ error_table! {
         "The resource group '{group}' cannot be deleted because it still contains resources: {resources}. Delete them first." [];
     /// Something about the request contradicts the present state.
     Conflict 409 Bare false "{reason}" [];
+    /// The link of an export is not one that the service has signed, or its time is over.
+    ExportLinkInvalid 403 Bare false "The link is invalid or has expired: ask for the result of the export again." [];
     /// A precondition (ETag) is not met.
     PreconditionFailed 412 Bare false "The condition '{condition}' is not met: the resource has changed." [];
     /// A query filter cannot be understood.

@@ -30,6 +30,13 @@ pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Makes an empty file that only its owner may read, in the place of one that may be there.
+pub(crate) fn create_private(file: &Path) -> io::Result<File> {
+    // A leftover of a crash may have been made with other rights.
+    remove_if_there(file)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
+}
+
 /// The content, or `None` if there is no such file.
 pub(crate) fn read_if_there(file: &Path) -> io::Result<Option<String>> {
     match std::fs::read_to_string(file) {

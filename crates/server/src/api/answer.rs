@@ -1,6 +1,7 @@
 //! What a handler answers. Headers that every answer carries are added by the front door.
 
 use blobkeep_arm::ApiError;
+use bytes::Bytes;
 use serde_json::Value;
 
 /// Status, headers and body of one answer.
@@ -12,17 +13,24 @@ pub struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// The body; `None` is an empty one.
     pub body: Option<Value>,
+    /// A body that is not JSON, with its type; it takes the place of `body`.
+    pub raw: Option<(&'static str, Bytes)>,
 }
 
 impl Answer {
     /// An answer of any status.
     pub fn new(status: u16, body: Option<Value>) -> Self {
-        Self { status, headers: Vec::new(), body }
+        Self { status, headers: Vec::new(), body, raw: None }
     }
 
     /// 200 with a body.
     pub fn ok(body: Value) -> Self {
         Self::new(200, Some(body))
+    }
+
+    /// 200 with the content of a file of that type.
+    pub fn raw(kind: &'static str, content: Bytes) -> Self {
+        Self { raw: Some((kind, content)), ..Self::ok_empty() }
     }
 
     /// 200 without a body.

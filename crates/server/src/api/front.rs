@@ -206,7 +206,10 @@ fn allowed_methods(app: &App, raw_path: &str) -> String {
 
 /// Turns an answer into what goes onto the wire, with the headers that every answer carries (seed).
 fn finish(arrival: &Arrival, answer: Answer) -> Response {
-    let body = answer.body.map(|body| body.to_string());
+    let (kind, body) = match (answer.raw, answer.body) {
+        (Some((kind, content)), _) => (kind, Some(content)),
+        (None, body) => ("application/json; charset=utf-8", body.map(|body| Bytes::from(body.to_string()))),
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -239,10 +242,10 @@ fn finish(arrival: &Arrival, answer: Answer) -> Response {
         put_header(headers, name, value);
     }
     if answer.status != 204 {
-        put_header(headers, "Content-Length", &body.as_ref().map_or(0, String::len).to_string());
+        put_header(headers, "Content-Length", &body.as_ref().map_or(0, Bytes::len).to_string());
     }
     if let Some(body) = body {
-        put_header(headers, "Content-Type", "application/json; charset=utf-8");
+        put_header(headers, "Content-Type", kind);
         *response.body_mut() = Body::from(body);
     }
     response

@@ -76,7 +76,8 @@ fn read_token(token: &str) -> ApiResult<(i64, &str)> {
     })
 }
 
-fn render(vault: &Vault, job: &Job, now: i64, is_full: bool) -> Value {
+/// The job as answered; `is_full`: with what is told only of one job.
+pub(crate) fn render(vault: &Vault, job: &Job, now: i64, is_full: bool) -> Value {
     let display = &job.display;
     let account = ResourceId::parse(&display.datasource.resource_id).unwrap_or_default();
     let (operation, store, is_user_triggered) = match &job.spec {

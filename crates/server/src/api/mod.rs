@@ -9,6 +9,7 @@ pub mod authorization;
 pub mod cross_region;
 pub mod deleted_instances;
 pub mod discovery;
+pub mod exports;
 pub mod features;
 pub mod front;
 pub mod graph;
@@ -61,6 +62,7 @@ pub fn routes() -> Vec<&'static Route> {
         sync::ROUTES,
         rehydrate::ROUTES,
         cross_region::ROUTES,
+        exports::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

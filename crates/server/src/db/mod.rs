@@ -6,6 +6,7 @@
 //! transaction of its own: the caller decides what belongs together.
 
 pub mod dialect;
+pub mod exports;
 pub mod instances;
 pub mod jobs;
 pub mod meta;

@@ -3,6 +3,7 @@
 //! A job is a row. A worker claims it under a lease, does its steps, each of which may be repeated, and ends it. Only this folder speaks both
 //! the API's words and the engine's.
 
+pub(crate) mod exports;
 pub mod spec;
 
 mod accounts;
@@ -17,6 +18,7 @@ mod operational;
 mod restore;
 mod schedule;
 mod watch;
+mod workbook;
 mod worker;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio::task::JoinHandle;
 pub use accounts::SourceBrowser;
 pub use engine::Vaults;
 pub use limits::Limits;
+pub use exports::forget as forget_exports;
 pub use operational::last_look;
 
 use crate::App;

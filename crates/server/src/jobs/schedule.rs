@@ -6,6 +6,7 @@ use std::time::Duration;
 use blobkeep_arm::schedule;
 use tokio::sync::watch as signal;
 
+use super::exports;
 use super::instance::{enqueue_own, next_run};
 use super::spec::{BackupSpec, BackupTrigger, ExpireSpec, JobSpec};
 use crate::App;
@@ -71,7 +72,8 @@ async fn forget(app: &App) -> db::DbResult<()> {
     let mut writer = app.db.write().await?;
     db::operations::forget_ended_before(&mut writer, before).await?;
     db::jobs::forget_internal_ended_before(&mut writer, before).await?;
-    writer.commit().await
+    writer.commit().await?;
+    exports::forget(app).await
 }
 
 /// Adds the backups that are due and sets the next time, in one transaction. Occurrences that passed while nobody looked are made up for by one.

@@ -32,6 +32,8 @@ pub enum JobSpec {
     Expire(ExpireSpec),
     /// Brings a vault's immutability into the vault's own records.
     SyncVault(SyncVaultSpec),
+    /// Writes a vault's jobs into files.
+    ExportJobs(ExportJobsSpec),
 }
 
 impl JobSpec {
@@ -49,6 +51,7 @@ impl JobSpec {
             Self::UndeleteInstance(_) => "undelete_instance",
             Self::Expire(_) => "expire",
             Self::SyncVault(_) => "sync_vault",
+            Self::ExportJobs(_) => "export_jobs",
         }
     }
 
@@ -66,7 +69,7 @@ impl JobSpec {
         match self {
             Self::Backup(spec) => Some(&spec.instance_key),
             Self::Restore(spec) => Some(&spec.instance_key),
-            Self::ValidateBackup(_) | Self::SyncVault(_) => None,
+            Self::ValidateBackup(_) | Self::SyncVault(_) | Self::ExportJobs(_) => None,
             Self::ValidateRestore(spec) => Some(&spec.restore.instance_key),
             Self::Configure(spec) => Some(&spec.instance_key),
             Self::UpdateInstance(spec) => Some(&spec.instance_key),
@@ -272,6 +275,15 @@ pub struct ExpireSpec {
 pub struct SyncVaultSpec {
     /// Folded id of the vault.
     pub vault_key: String,
+}
+
+/// Write a vault's jobs into files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportJobsSpec {
+    /// Folded id of the vault.
+    pub vault_key: String,
+    /// The export's row; also names the files.
+    pub export_id: String,
 }
 
 /// What a worker tells users of a visible job: the `report` member of the job's state.

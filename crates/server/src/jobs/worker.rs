@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::fault::{Fault, internal};
 use super::spec::JobSpec;
 use super::watch::{LEASE_MICROS, Watch};
-use super::{backup, expire, immutability, instance, restore};
+use super::{backup, expire, exports, immutability, instance, restore};
 use crate::App;
 use crate::db::{self, jobs::Job};
 
@@ -32,6 +32,7 @@ fn tries(spec: &JobSpec) -> i64 {
     match spec {
         JobSpec::ValidateBackup(_) | JobSpec::ValidateRestore(_) => 1,
         JobSpec::Configure(_) | JobSpec::UpdateInstance(_) => 4,
+        JobSpec::ExportJobs(_) => exports::TRIES,
         JobSpec::Backup(_) | JobSpec::Restore(_) => 12,
         JobSpec::DeleteInstance(_) | JobSpec::UndeleteInstance(_) | JobSpec::Expire(_) | JobSpec::SyncVault(_) => {
             i64::MAX
@@ -196,6 +197,7 @@ async fn do_it(app: &Arc<App>, job: &Job, watch: &Watch) -> Result<Done, Fault> 
         JobSpec::UndeleteInstance(spec) => instance::undelete(app, job, spec).await,
         JobSpec::Expire(spec) => expire::run(app, job, spec).await,
         JobSpec::SyncVault(spec) => immutability::run(app, spec).await,
+        JobSpec::ExportJobs(spec) => exports::run(app, job, spec).await,
     }
 }
 
