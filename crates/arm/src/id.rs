@@ -42,6 +42,24 @@ const CANONICAL_WORDS: &[&str] = &[
     "roleDefinitions",
     "servicePrincipals",
     "storageAccounts",
+    // Requests below a resource guard.
+    "deleteBackupInstanceRequests",
+    "deleteProtectedItemRequests",
+    "deleteResourceGuardProxyRequests",
+    "disableSoftDeleteRequests",
+    "dppDisableStopProtectionRequests",
+    "dppDisableSuspendBackupsRequests",
+    "dppModifyEncryptionSettingsRequests",
+    "dppModifyPolicy",
+    "dppReduceImmutabilityStateRequests",
+    "dppReduceSoftDeleteSecurityRequests",
+    "dppTriggerRestoreRequests",
+    "getBackupSecurityPINRequests",
+    "reduceImmutabilityStateRequests",
+    "stopProtectionWithRetainDataRequests",
+    "triggerRestoreRequests",
+    "updateProtectedItemRequests",
+    "updateProtectionPolicyRequests",
 ];
 
 /// Why a path or id cannot be read.

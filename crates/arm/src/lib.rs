@@ -10,6 +10,7 @@ pub mod cross_region;
 pub mod envelope;
 pub mod error;
 pub mod feature;
+pub mod guard;
 pub mod id;
 pub mod instance;
 pub mod job;

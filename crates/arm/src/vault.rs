@@ -477,11 +477,13 @@ impl VaultProperties {
         Ok(())
     }
 
-    /// `secureScore` and `bcdrSecurityLevel`, by the recorded pairs. The best one needs multi-user authorization too.
-    fn scores(&self) -> (&'static str, &'static str) {
+    /// `secureScore` and `bcdrSecurityLevel`, by the recorded pairs. The best one needs multi-user authorization too; it was not seen, but
+    /// follows from the others.
+    fn scores(&self, is_guarded: bool) -> (&'static str, &'static str) {
         let soft_delete = self.soft_delete_state().unwrap_or(SoftDeleteState::On);
         match (soft_delete, self.immutability()) {
             (SoftDeleteState::Off, _) => ("None", "Poor"),
+            (SoftDeleteState::AlwaysOn, ImmutabilityState::Locked) if is_guarded => ("Maximum", "Excellent"),
             (SoftDeleteState::AlwaysOn, _) | (_, ImmutabilityState::Locked) => ("Adequate", "Good"),
             _ => ("Minimum", "Fair"),
         }
@@ -522,12 +524,14 @@ pub struct VaultView<'a> {
     pub properties: &'a VaultProperties,
     /// `Provisioning`, `Updating`, `Succeeded` …
     pub provisioning_state: &'a str,
+    /// It is linked to a resource guard.
+    pub is_guarded: bool,
 }
 
 impl VaultView<'_> {
     /// The resource, members that are absent left out (recorded).
     pub fn render(&self) -> Value {
-        let (secure_score, security_level) = self.properties.scores();
+        let (secure_score, security_level) = self.properties.scores(self.is_guarded);
         let mut properties = Map::new();
         if let Ok(Value::Object(settings)) = serde_json::to_value(self.properties) {
             properties.extend(settings);
@@ -535,7 +539,7 @@ impl VaultView<'_> {
         // Always there in answers, unlike the other settings (recorded).
         properties.entry("replicatedRegions").or_insert_with(|| json!([]));
         properties.insert("provisioningState".into(), json!(self.provisioning_state));
-        properties.insert("isVaultProtectedByResourceGuard".into(), json!(false));
+        properties.insert("isVaultProtectedByResourceGuard".into(), json!(self.is_guarded));
         properties.insert("secureScore".into(), json!(secure_score));
         properties.insert("bcdrSecurityLevel".into(), json!(security_level));
         let mut body = Map::new();

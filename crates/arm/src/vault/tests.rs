@@ -94,6 +94,7 @@ fn a_vault_is_answered_in_the_shape_of_the_specification() {
         identity: Some(("p", "t")),
         properties: &properties(json!({})).unwrap().with_defaults(),
         provisioning_state: "Succeeded",
+        is_guarded: false,
     };
     insta::assert_json_snapshot!(view.render(), @r#"
         {
@@ -142,7 +143,10 @@ fn the_score_follows_soft_delete_and_immutability() {
         ("AlwaysOn", "Unlocked", ("Adequate", "Good")),
         ("AlwaysOn", "Locked", ("Adequate", "Good")),
     ] {
-        assert_eq!(security(soft_delete, immutability).scores(), expected, "{soft_delete}, {immutability}");
+        assert_eq!(security(soft_delete, immutability).scores(false), expected, "{soft_delete}, {immutability}");
+        let best = (soft_delete, immutability) == ("AlwaysOn", "Locked");
+        let guarded = if best { ("Maximum", "Excellent") } else { expected };
+        assert_eq!(security(soft_delete, immutability).scores(true), guarded, "{soft_delete}, {immutability}, guarded");
     }
 }
 

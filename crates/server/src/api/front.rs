@@ -82,6 +82,7 @@ async fn understand(app: Arc<App>, arrival: &Arrival, body: Body) -> ApiResult<A
         Found::Nothing => return Err(providers::nothing_there(&path, &api_version)),
     };
     let caller = if is_public { Caller::nobody() } else { authenticate(&app, arrival).await? };
+    let auxiliary = if is_public { None } else { authenticate_auxiliary(&app, arrival).await? };
     let granted = match route.access {
         Access::Action(action) => Some(auth::authorize(&app, &caller, action, &path.id.to_string()).await?),
         Access::Public | Access::Unversioned | Access::SignedIn => None,
@@ -93,6 +94,7 @@ async fn understand(app: Arc<App>, arrival: &Arrival, body: Body) -> ApiResult<A
         route,
         api_version,
         caller,
+        auxiliary,
         granted,
         query,
         headers: arrival.headers.clone(),
@@ -138,11 +140,30 @@ async fn authenticate(app: &App, arrival: &Arrival) -> ApiResult<Caller> {
 
 async fn check_token(app: &App, arrival: &Arrival) -> ApiResult<Result<Caller, TokenError>> {
     let value = arrival.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
+    check_bearer(app, value, arrival.now).await
+}
+
+/// The principal of a second token: the first of the header's list (`Bearer …, Bearer …`) that is ours.
+async fn authenticate_auxiliary(app: &App, arrival: &Arrival) -> ApiResult<Option<Caller>> {
+    let Some(value) = arrival.headers.get("x-ms-authorization-auxiliary") else { return Ok(None) };
+    let mut reason = TokenError::Invalid;
+    for token in value.to_str().unwrap_or("").split(',') {
+        match check_bearer(app, token.trim(), arrival.now).await? {
+            Ok(caller) => return Ok(Some(caller)),
+            Err(error) => reason = error,
+        }
+    }
+    let reason = format!("The header 'x-ms-authorization-auxiliary' holds no token that can be used. {reason}");
+    Err(ApiError::of(ErrorCode::AuthenticationFailed, &[("reason", &reason)]))
+}
+
+/// Who a `Bearer …` speaks for.
+async fn check_bearer(app: &App, value: &str, now: i64) -> ApiResult<Result<Caller, TokenError>> {
     let token = match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => token.trim(),
         _ => return Ok(Err(TokenError::Missing)),
     };
-    let caller = match app.identity.check(token, &app.own_urls(), arrival.now) {
+    let caller = match app.identity.check(token, &app.own_urls(), now) {
         Ok(caller) => caller,
         Err(reason) => return Ok(Err(reason)),
     };

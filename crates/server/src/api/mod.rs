@@ -7,12 +7,16 @@
 pub mod answer;
 pub mod authorization;
 pub mod cross_region;
+mod critical;
 pub mod deleted_instances;
 pub mod discovery;
 pub mod exports;
 pub mod features;
 pub mod front;
 pub mod graph;
+pub mod guard_proxies;
+pub mod guard_requests;
+pub mod guards;
 pub mod instances;
 pub mod jobs;
 pub mod operations;
@@ -63,6 +67,9 @@ pub fn routes() -> Vec<&'static Route> {
         rehydrate::ROUTES,
         cross_region::ROUTES,
         exports::ROUTES,
+        guards::ROUTES,
+        guard_requests::ROUTES,
+        guard_proxies::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

@@ -98,6 +98,8 @@ const SERVED: &[Provider] = &[
             ("locations/fetchSecondaryRecoveryPoints", DATA_PROTECTION),
             ("locations/fetchCrossRegionRestoreJobs", DATA_PROTECTION),
             ("locations/fetchCrossRegionRestoreJob", DATA_PROTECTION),
+            ("backupVaults/backupResourceGuardProxies", DATA_PROTECTION),
+            ("resourceGuards", DATA_PROTECTION),
         ],
     },
     Provider {

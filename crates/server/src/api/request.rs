@@ -72,6 +72,9 @@ pub struct Request {
     pub api_version: ApiVersion,
     /// Who asks.
     pub caller: Caller,
+    /// The principal of a second token (`x-ms-authorization-auxiliary`): its rights count for resource guards that the request
+    /// names, and for nothing else.
+    pub auxiliary: Option<Caller>,
     /// The route's action on the path's id, granted; `None` on routes without an action.
     pub granted: Option<Granted>,
     /// Decoded query pairs, as given.
@@ -115,6 +118,11 @@ impl Request {
     /// 500 when the route names no action: a fault of its table.
     pub fn granted(&self) -> ApiResult<&Granted> {
         self.granted.as_ref().ok_or_else(|| fault(&format!("route {:?} names no action", self.route)))
+    }
+
+    /// The caller, then the principal of the second token.
+    pub fn callers(&self) -> impl Iterator<Item = &Caller> {
+        std::iter::once(&self.caller).chain(&self.auxiliary)
     }
 
     /// The body as JSON.

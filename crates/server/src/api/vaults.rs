@@ -117,6 +117,7 @@ pub(super) fn render(app: &App, vault: &Vault, provisioning_state: &str) -> Valu
         identity: vault.principal_id.as_deref().map(|principal| (principal, app.tenant_id())),
         properties: &vault.properties,
         provisioning_state,
+        is_guarded: vault.is_guarded,
     }
     .render()
 }
@@ -186,6 +187,7 @@ async fn new_vault(conn: &mut Conn, request: &Request, id: &ResourceId, wanted: 
         provisioning_state: "Succeeded".to_owned(),
         created_at: request.now,
         updated_at: request.now,
+        is_guarded: false,
     })
 }
 
@@ -297,11 +299,13 @@ async fn check_empty(conn: &mut Conn, granted: &Granted, vault: &Vault) -> ApiRe
     let instances = db::instances::list(conn, granted, &vault.key, false).await?;
     let deleted = db::instances::list(conn, granted, &vault.key, true).await?;
     let policies = db::policies::list(conn, granted, &vault.key).await?;
+    let link = db::guard_proxies::of_vault(conn, granted, &vault.key).await?;
     let named = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
     let content = [
         named("the backup instances", instances.iter().map(|each| each.name.as_str()).collect()),
         named("the soft-deleted backup instances", deleted.iter().map(|each| each.name.as_str()).collect()),
         named("the backup policies", policies.iter().map(|each| each.name.as_str()).collect()),
+        named("the resource guard proxy", link.iter().map(|link| link.proxy.name.as_str()).collect()),
     ];
     match content.into_iter().flatten().next() {
         None => Ok(()),

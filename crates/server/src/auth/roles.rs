@@ -226,6 +226,40 @@ pub const BUILT_IN: &[Role] = &[
             "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action",
         ],
     },
+    // Of the first role's 26 entries seven could be read; the others are what its description asks for.
+    Role {
+        guid: "c2a970b4-16a7-4a51-8c84-8a8ea6ee0bb8",
+        name: "Backup MUA Admin",
+        description: "Backup MultiUser-Authorization. Can create/delete ResourceGuard",
+        actions: &[
+            "Microsoft.Authorization/*/read",
+            "Microsoft.DataProtection/*/read",
+            "Microsoft.DataProtection/*/resourceGuards/write",
+            "Microsoft.DataProtection/*/resourceGuards/delete",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/delete",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/read",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/unlockDelete/action",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/write",
+            "Microsoft.DataProtection/locations/checkFeatureSupport/action",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Support/*",
+        ],
+        not_actions: &[],
+        data_actions: &[],
+    },
+    Role {
+        guid: "f54b6d04-23c6-443e-b462-9c16ab7b4a52",
+        name: "Backup MUA Operator",
+        description: "Backup MultiUser-Authorization. Allows user to perform critical operation protected by resourceguard",
+        actions: &[
+            "Microsoft.Authorization/*/read",
+            "Microsoft.DataProtection/*/action",
+            "Microsoft.DataProtection/*/read",
+        ],
+        not_actions: &[],
+        data_actions: &[],
+    },
 ];
 
 /// The role with that GUID, compared without case.
@@ -303,6 +337,22 @@ mod tests {
         assert!(allows("Backup Reader", "Microsoft.DataProtection/backupVaults/backupJobs/read"));
         assert!(!allows("Backup Reader", "Microsoft.DataProtection/backupVaults/backupInstances/restore/action"));
         assert!(!allows("Reader", "Microsoft.Storage/storageAccounts/listkeys/action"));
+    }
+
+    #[test]
+    fn guards_are_kept_by_one_role_and_their_operations_approved_by_another() {
+        let write = "Microsoft.DataProtection/subscriptions/resourceGroups/providers/resourceGuards/write";
+        let delete = "Microsoft.DataProtection/subscriptions/resourceGroups/providers/resourceGuards/delete";
+        let read = "Microsoft.DataProtection/subscriptions/resourceGroups/providers/resourceGuards/read";
+        let approve = "Microsoft.DataProtection/resourceGuards/dppTriggerRestoreRequests/action";
+        let (admin, operator) = ("Backup MUA Admin", "Backup MUA Operator");
+        assert!(allows(admin, write) && allows(admin, delete) && allows(admin, read) && !allows(admin, approve));
+        assert!(!allows(operator, write) && !allows(operator, delete));
+        assert!(allows(operator, read) && allows(operator, approve) && allows("Contributor", approve));
+        for role in ["Reader", "Backup Contributor", "Backup Operator", "Backup Reader"] {
+            assert!(!allows(role, approve) && !allows(role, write), "{role}");
+        }
+        assert!(!allows(operator, "Microsoft.DataProtection/backupVaults/backupInstances/delete"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "dataprotection", include_str!("../../migrations/0002_dataprotection.sql")),
     (3, "instance_tags", include_str!("../../migrations/0003_instance_tags.sql")),
     (4, "exports", include_str!("../../migrations/0004_exports.sql")),
+    (5, "guards", include_str!("../../migrations/0005_guards.sql")),
     (10, "operational_looks", include_str!("../../migrations/0010_operational_looks.sql")),
 ];
 

@@ -7,6 +7,8 @@
 
 pub mod dialect;
 pub mod exports;
+pub mod guard_proxies;
+pub mod guards;
 pub mod instances;
 pub mod jobs;
 pub mod meta;

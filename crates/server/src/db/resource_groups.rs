@@ -109,7 +109,8 @@ pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<
 pub async fn contents(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Vec<String>> {
     let rows = sqlx::query(
         "SELECT id FROM storage_accounts WHERE group_key = $1
-         UNION ALL SELECT id FROM backup_vaults WHERE group_key = $1 ORDER BY id",
+         UNION ALL SELECT id FROM backup_vaults WHERE group_key = $1
+         UNION ALL SELECT id FROM resource_guards WHERE group_key = $1 ORDER BY id",
     )
     .bind(key)
     .fetch_all(conn)

@@ -37,6 +37,8 @@ pub struct Vault {
     pub created_at: i64,
     /// Microseconds.
     pub updated_at: i64,
+    /// It is linked to a resource guard. Kept by [`super::guard_proxies`]; [`put`] leaves it as it is.
+    pub is_guarded: bool,
 }
 
 fn read(row: &SqliteRow) -> DbResult<Vault> {
@@ -58,6 +60,7 @@ fn read(row: &SqliteRow) -> DbResult<Vault> {
         provisioning_state: row.try_get("provisioning_state")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
+        is_guarded: row.try_get::<i64, _>("is_guarded")? != 0,
     })
 }
 

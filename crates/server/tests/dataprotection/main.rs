@@ -4,6 +4,7 @@
 
 mod answers;
 mod changes;
+mod guards;
 mod removal;
 mod restores;
 mod service;
