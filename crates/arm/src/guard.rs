@@ -11,7 +11,7 @@ use crate::envelope;
 use crate::error::{ApiError, ErrorCode};
 use crate::id::{ResourceId, fold};
 use crate::time::format_seven_digits;
-use crate::vault::check_tags;
+use crate::vault::{SoftDeleteState, VaultProperties, check_tags};
 use crate::word::{Invalid, read};
 
 /// The resource type of guards.
@@ -110,6 +110,23 @@ impl CriticalOperation {
     /// The action that whoever approves needs on [`CriticalOperation::request_id`].
     pub fn approval(self) -> String {
         format!("{RESOURCE_GUARD}/{}/action", self.request_type())
+    }
+
+    /// What a change of a vault's settings needs an approval for.
+    pub fn of_change(before: &VaultProperties, after: &VaultProperties) -> Vec<Self> {
+        let state = |settings: &VaultProperties| settings.soft_delete_state().unwrap_or(SoftDeleteState::On);
+        let days = |settings: &VaultProperties| match state(settings) {
+            SoftDeleteState::Off => 0,
+            SoftDeleteState::On | SoftDeleteState::AlwaysOn => settings.soft_delete_days(),
+        };
+        let mut found = Vec::new();
+        if after.immutability() < before.immutability() {
+            found.push(Self::ReduceImmutability);
+        }
+        if state(after) < state(before) || days(after) < days(before) {
+            found.push(Self::ReduceSoftDelete);
+        }
+        found
     }
 }
 

@@ -1,6 +1,7 @@
 //! The table of critical operations, what a request may say, and the answers' shapes.
 
 use super::*;
+use crate::vault::VaultRequest;
 
 const GUARD: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.DataProtection/resourceGuards/guard";
 
@@ -127,6 +128,31 @@ fn request_lists_are_read_folded_wherever_they_stand() {
         let body = json!({"resourceGuardOperationRequests": wrong});
         assert_eq!(operation_requests(Some(&body)).unwrap_err().target, REQUESTS, "{body}");
     }
+}
+
+#[test]
+fn only_what_weakens_a_vault_is_critical() {
+    let settings = |soft_delete: &str, days: u32, immutability: &str| {
+        let body = json!({"properties": {"securitySettings": {
+            "softDeleteSettings": {"state": soft_delete, "retentionDurationInDays": days},
+            "immutabilitySettings": {"state": immutability}}}});
+        VaultRequest::parse(&body).unwrap().properties
+    };
+    let before = settings("On", 30, "Unlocked");
+    let both = vec![CriticalOperation::ReduceImmutability, CriticalOperation::ReduceSoftDelete];
+    for (after, expected) in [
+        (settings("On", 30, "Unlocked"), Vec::new()),
+        (settings("AlwaysOn", 90, "Locked"), Vec::new()),
+        (settings("On", 30, "Disabled"), vec![CriticalOperation::ReduceImmutability]),
+        (settings("Off", 30, "Locked"), vec![CriticalOperation::ReduceSoftDelete]),
+        (settings("On", 29, "Unlocked"), vec![CriticalOperation::ReduceSoftDelete]),
+        (settings("AlwaysOn", 14, "Unlocked"), vec![CriticalOperation::ReduceSoftDelete]),
+        (settings("Off", 30, "Disabled"), both),
+    ] {
+        assert_eq!(CriticalOperation::of_change(&before, &after), expected, "{after:?}");
+    }
+    let off = settings("Off", 180, "Disabled");
+    assert_eq!(CriticalOperation::of_change(&off, &settings("On", 14, "Disabled")), Vec::new(), "more than nothing");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use blobkeep_arm::guard::{CriticalOperation, is_excluded};
 use blobkeep_arm::id::fold;
+use blobkeep_arm::vault::VaultProperties;
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
 
 use super::Request;
@@ -69,6 +70,23 @@ impl Approval {
             refusal,
             &format!("The vault is linked to a resource guard: name '{expected}' in 'resourceGuardOperationRequests'."),
         ))
+    }
+
+    /// The same for everything in a change of the vault's settings that a guard protects. `vault` has the new ones.
+    ///
+    /// # Errors
+    /// As [`Approval::check`].
+    pub(super) async fn check_change(
+        &self,
+        conn: &mut Conn,
+        request: &Request,
+        vault: &Vault,
+        before: &VaultProperties,
+    ) -> ApiResult<()> {
+        for operation in CriticalOperation::of_change(before, &vault.properties) {
+            self.check(conn, request, vault, operation).await?;
+        }
+        Ok(())
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use blobkeep_arm::guard::{CriticalOperation, operation_requests};
 use blobkeep_arm::instance::{ProtectionState, check_name};
 use blobkeep_arm::policy::Policy;
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope, schedule};
 use http::Method;
 use uuid::Uuid;
 
+use super::critical::Approval;
 use super::vaults::{self, not_found, vault_id};
 use super::{Access, Answer, Request, Route};
 use crate::App;
@@ -69,7 +71,10 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             &[("name", id.name()), ("kind", "Microsoft.DataProtection/backupVaults/backupPolicies"), ("rule", rule)],
         )
     })?;
-    let policy = Policy::parse(&request.json()?)?;
+    let body = request.json()?;
+    let policy = Policy::parse(&body)?;
+    let named = operation_requests(envelope::member(&body, "properties"))?;
+    let approval = Approval::of(&app, &request, named).await?;
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
     let vault = vaults::require(&mut tx, &request).await?;
@@ -88,9 +93,14 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             updated_at: request.now,
         },
     };
+    let users = db::instances::by_policy(&mut tx, granted, &stored.key).await?;
+    if !users.is_empty() {
+        // Its instances follow a changed policy at once, so that is as good as giving them another one.
+        approval.check(&mut tx, &request, &vault, CriticalOperation::ModifyProtection).await?;
+    }
     db::policies::put(&mut tx, granted, &stored).await?;
     if stored.version > 1 {
-        for instance in db::instances::by_policy(&mut tx, granted, &stored.key).await? {
+        for instance in users {
             follow_change(&mut tx, &request, &stored, &instance).await?;
         }
     }

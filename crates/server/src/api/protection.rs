@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use blobkeep_arm::guard::{CriticalOperation, operation_requests};
 use blobkeep_arm::instance::ProtectionState;
 use blobkeep_arm::{ApiError, ErrorCode};
 use http::Method;
 
+use super::critical::Approval;
 use super::operations::{self, Beginning};
 use super::{Access, Answer, Request, Route, instances, policies};
 use crate::App;
@@ -76,8 +78,14 @@ async fn policy_of(conn: &mut db::Conn, request: &Request, stored: &StoredInstan
 /// Stop and suspend: a backup that runs is let end; the next one is not begun.
 async fn stop(app: Arc<App>, request: Request, state: ProtectionState) -> ApiResult<Answer> {
     let granted = request.granted()?;
+    let approval = Approval::of(&app, &request, operation_requests(Some(&request.json_or_null()?))?).await?;
+    let critical = match state {
+        ProtectionState::ProtectionStopped => CriticalOperation::StopProtection,
+        _ => CriticalOperation::SuspendBackups,
+    };
     let mut tx = app.db.write().await?;
     let (vault, stored) = instances::require(&mut tx, &request).await?;
+    approval.check(&mut tx, &request, &vault, critical).await?;
     if !policy_of(&mut tx, &request, &stored).await?.policy.is_vaulted() {
         return Err(ApiError::of(ErrorCode::UserErrorStopProtectionNotSupportedForBlobOperationalBackup, &[]));
     }

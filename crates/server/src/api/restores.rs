@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use blobkeep_arm::guard::{CriticalOperation, operation_requests};
 use blobkeep_arm::instance::ProtectionState;
 use blobkeep_arm::restore::{RecoveryOption, RestoreRequest, RestoreSelection, RestoreSource};
 use blobkeep_arm::time::format_instant;
@@ -10,6 +11,7 @@ use blobkeep_arm::word::DataStore;
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
 use http::Method;
 
+use super::critical::Approval;
 use super::instances::{self, authorize_account, bad_account_id};
 use super::operations::{self, Beginning};
 use super::{Access, Answer, Request, Route, points};
@@ -173,10 +175,13 @@ async fn validate(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 }
 
 async fn restore(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let wanted = RestoreRequest::parse(&request.json()?)?;
+    let body = request.json()?;
+    let wanted = RestoreRequest::parse(&body)?;
+    let approval = Approval::of(&app, &request, operation_requests(Some(&body))?).await?;
     let target = target_of(&app, &request, &wanted).await?;
     let mut tx = app.db.write().await?;
     let (vault, stored) = instances::require(&mut tx, &request).await?;
+    approval.check(&mut tx, &request, &vault, CriticalOperation::Restore).await?;
     let restore = check(&mut tx, &request, &vault, &stored, &wanted, &target).await?;
     if restore.in_place {
         check_no_other_in_place(&mut tx, &stored).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use blobkeep_arm::guard::operation_requests;
 use blobkeep_arm::id::fold_location;
 use blobkeep_arm::vault::{IdentityType, ImmutabilityState, VaultProperties, VaultRequest, VaultView, check_name};
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
@@ -9,6 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::critical::Approval;
 use super::operations::{self, Beginning};
 use super::{Access, Answer, Request, Route, instances};
 use crate::App;
@@ -134,25 +136,35 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         let reason = "deleted vaults are not kept; create the vault without the header x-ms-deleted-vault-id";
         return Err(ApiError::of(ErrorCode::NotSupported, &[("what", "Undeleting a vault"), ("reason", reason)]));
     }
-    let wanted = VaultRequest::parse(&request.json()?)?;
+    let body = request.json()?;
+    let wanted = VaultRequest::parse(&body)?;
+    let approval = approval_of(&app, &request, &body).await?;
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
     let existing = db::vaults::get(&mut tx, granted, &id.folded()).await?;
-    let before = existing.as_ref().map(|existing| existing.properties.immutability());
+    let before = existing.as_ref().map(|existing| existing.properties.clone());
     let (vault, state) = match existing {
         Some(existing) => (replaced(existing, &wanted)?, "Updating"),
         None => (new_vault(&mut tx, &request, &id, &wanted).await?, "Provisioning"),
     };
+    if let Some(before) = &before {
+        approval.check_change(&mut tx, &request, &vault, before).await?;
+    }
     let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
     db::vaults::put(&mut tx, granted, &vault).await?;
     // The store of a new vault is made later, and is told then.
     if let Some(before) = before {
-        follow_immutability(&mut tx, &request, &vault, before).await?;
+        follow_immutability(&mut tx, &request, &vault, before.immutability()).await?;
     }
     let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Create)).await?;
     tx.commit().await?;
     let answer = Answer::created(render(&app, &vault, state));
     Ok(operations::with_status_url(answer, &app, &request, &vault, &operation, Waiting::Create))
+}
+
+/// What the body of a PUT or PATCH brings to be approved for.
+async fn approval_of(app: &App, request: &Request, body: &Value) -> ApiResult<Approval> {
+    Approval::of(app, request, operation_requests(envelope::member(body, "properties"))?).await
 }
 
 /// An operation that has ended when its request is answered.
@@ -239,20 +251,22 @@ async fn with_identity(conn: &mut Conn, mut vault: Vault, wanted: Option<Identit
 }
 
 async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let wanted = VaultRequest::parse(&request.json()?)?;
+    let body = request.json()?;
+    let wanted = VaultRequest::parse(&body)?;
+    let approval = approval_of(&app, &request, &body).await?;
     let mut tx = app.db.write().await?;
     let mut vault = require(&mut tx, &request).await?;
     check_location(&vault, &wanted)?;
-    let before = vault.properties.immutability();
     let properties = vault.properties.merged(&wanted.properties)?;
     vault.properties.check_change(&properties, &vault.id)?;
-    vault.properties = properties;
+    let before = std::mem::replace(&mut vault.properties, properties);
+    approval.check_change(&mut tx, &request, &vault, &before).await?;
     if let Some(tags) = wanted.tags {
         vault.tags = tags;
     }
     let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
     db::vaults::put(&mut tx, request.granted()?, &vault).await?;
-    follow_immutability(&mut tx, &request, &vault, before).await?;
+    follow_immutability(&mut tx, &request, &vault, before.immutability()).await?;
     tx.commit().await?;
     Ok(Answer::ok(render(&app, &vault, &vault.provisioning_state)))
 }

@@ -8,7 +8,7 @@ use crate::service::{self, Service};
 const BACKUP_OPERATOR: &str = "00c29273-979b-4161-815c-10b084fb9324";
 
 /// A prefix of one container of a vault's point, under another name.
-fn of_point(point: &str, account: &str) -> Value {
+pub(crate) fn of_point(point: &str, account: &str) -> Value {
     json!({"objectType": "AzureBackupRecoveryPointBasedRestoreRequest", "recoveryPointId": point,
         "sourceDataStoreType": "VaultStore", "restoreTargetInfo": {"objectType": "ItemLevelRestoreTargetInfo",
             "recoveryOption": "FailIfExists", "restoreLocation": "westus",

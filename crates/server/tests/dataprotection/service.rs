@@ -47,11 +47,15 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Parts::default()).await
+    }
+
+    pub(crate) async fn start_with(parts: Parts) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::new(dir.path());
         config.listen = "127.0.0.1:0".parse().unwrap();
-        let running = serve(config, Parts::default()).await.unwrap();
+        let running = serve(config, parts).await.unwrap();
         let env = client_env(dir.path()).unwrap();
         let ca = reqwest::Certificate::from_pem(&std::fs::read(&env.ca_file).unwrap()).unwrap();
         let client = Client::builder().tls_certs_only([ca]).build().unwrap();
@@ -131,6 +135,18 @@ impl Service {
 
     /// Sends a request with that token, none if it is empty. A path without a query gets the how-to's api-version.
     pub(crate) async fn send(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.send_with(token, "", method, path, body).await
+    }
+
+    /// The same with a second token, none if it is empty.
+    pub(crate) async fn send_with(
+        &self,
+        token: &str,
+        auxiliary: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
         let url =
             if path.starts_with("https://") { path.to_owned() } else { format!("{}{path}", self.running.base_url()) };
         let url = match (url.contains("api-version="), url.contains('?')) {
@@ -141,6 +157,9 @@ impl Service {
         let mut request = self.client.request(method, url);
         if !token.is_empty() {
             request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        if !auxiliary.is_empty() {
+            request = request.header("x-ms-authorization-auxiliary", auxiliary);
         }
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use blobkeep_arm::guard::{CriticalOperation, operation_requests};
 use blobkeep_arm::id::{fold, fold_location};
 use blobkeep_arm::instance::{BackupInstance, InstanceRequest, ProtectionState, Selection, check_name};
 use blobkeep_arm::word::{BLOB_DATASOURCE, blob_datasource_type};
-use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use serde_json::Map;
 use uuid::Uuid;
 
 use super::{authorize_account, bad_account_id, enqueue, instance_id, invalid, render, require, running, wrong_state};
 use crate::App;
+use crate::api::critical::Approval;
 use crate::api::operations::{self, Beginning};
 use crate::api::{Answer, Request, vaults};
 use crate::config::Waiting;
@@ -194,7 +196,10 @@ pub(super) async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             &[("name", id.name()), ("kind", "Microsoft.DataProtection/backupVaults/backupInstances"), ("rule", rule)],
         )
     })?;
-    let InstanceRequest { tags, instance } = InstanceRequest::parse(&request.json()?)?;
+    let body = request.json()?;
+    let InstanceRequest { tags, instance } = InstanceRequest::parse(&body)?;
+    let named = operation_requests(envelope::member(&body, "properties"))?;
+    let approval = Approval::of(&app, &request, named).await?;
     let account = check_datasource(&app, &request, &instance).await?;
     let mut tx = app.db.write().await?;
     let vault = vaults::require(&mut tx, &request).await?;
@@ -208,7 +213,7 @@ pub(super) async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let checked = check(&mut tx, &request, &vault, instance, &account, own_key).await?;
     let (mut stored, operation) = match existing {
         None => create(&mut tx, &request, &vault, &id, checked).await?,
-        Some(existing) => change(&mut tx, &request, &vault, existing, checked).await?,
+        Some(existing) => change(&mut tx, &request, &vault, existing, checked, &approval).await?,
     };
     if let Some(tags) = tags {
         // They are nothing that has to be worked on, so they hold at once; a PUT without them leaves them.
@@ -271,6 +276,7 @@ async fn change(
     vault: &Vault,
     mut stored: StoredInstance,
     checked: Checked,
+    approval: &Approval,
 ) -> ApiResult<(StoredInstance, String)> {
     if stored.datasource_key != checked.datasource_key {
         return Err(invalid(
@@ -282,12 +288,16 @@ async fn change(
     let is_same = stored.policy_key == checked.policy.key && same_content(&stored.instance, &checked.instance);
     match stored.state {
         ProtectionState::ConfiguringProtectionFailed | ProtectionState::ProtectionError => {
+            check_approved(conn, request, vault, &stored, &checked, approval).await?;
             begin_anew(conn, request, vault, stored, checked).await
         }
         ProtectionState::ConfiguringProtection | ProtectionState::UpdatingProtection => {
             match pending(conn, &stored, &checked, is_same).await? {
                 Some(operation) => Ok((stored, operation)),
-                None => begin_anew(conn, request, vault, stored, checked).await,
+                None => {
+                    check_approved(conn, request, vault, &stored, &checked, approval).await?;
+                    begin_anew(conn, request, vault, stored, checked).await
+                }
             }
         }
         _ if is_same => {
@@ -297,6 +307,7 @@ async fn change(
             Ok((stored, operation))
         }
         ProtectionState::ProtectionConfigured => {
+            check_approved(conn, request, vault, &stored, &checked, approval).await?;
             stored.state = ProtectionState::UpdatingProtection;
             "Updating".clone_into(&mut stored.provisioning_state);
             db::instances::set_state(conn, granted, &stored.key, stored.state, "Updating", None, request.now).await?;
@@ -314,10 +325,28 @@ async fn change(
     }
 }
 
+/// Another policy or other containers are nothing that one person decides, where a resource guard says so. What people call the instance is.
+async fn check_approved(
+    conn: &mut Conn,
+    request: &Request,
+    vault: &Vault,
+    stored: &StoredInstance,
+    checked: &Checked,
+    approval: &Approval,
+) -> ApiResult<()> {
+    if same_protection(&stored.instance, &checked.instance) {
+        return Ok(());
+    }
+    approval.check(conn, request, vault, CriticalOperation::ModifyProtection).await
+}
+
 /// Two instances say the same, ids compared without case.
 fn same_content(one: &BackupInstance, other: &BackupInstance) -> bool {
-    one.friendly_name == other.friendly_name
-        && fold(&one.policy_info.policy_id) == fold(&other.policy_info.policy_id)
+    one.friendly_name == other.friendly_name && same_protection(one, other)
+}
+
+fn same_protection(one: &BackupInstance, other: &BackupInstance) -> bool {
+    fold(&one.policy_info.policy_id) == fold(&other.policy_info.policy_id)
         && one.policy_info.policy_parameters.clone().unwrap_or_default()
             == other.policy_info.policy_parameters.clone().unwrap_or_default()
 }

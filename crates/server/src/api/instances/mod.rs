@@ -8,6 +8,7 @@ mod configure;
 
 use std::sync::Arc;
 
+use blobkeep_arm::guard::CriticalOperation;
 use blobkeep_arm::id::fold;
 use blobkeep_arm::instance::{Deletion, InstanceView, ProtectionState};
 use blobkeep_arm::vault::{FREE_SOFT_DELETE_DAYS, ImmutabilityState, SoftDeleteState};
@@ -16,6 +17,7 @@ use http::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::critical;
 use super::operations::{self, Beginning};
 use super::vaults::{self, not_found, vault_id};
 use super::{Access, Answer, Request, Route};
@@ -253,6 +255,7 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     if let Some(operation) = jobs.into_iter().next_back().and_then(|job| job.operation_id) {
         return Ok(operations::accepted(&app, &request, &vault, &operation, Waiting::Delete));
     }
+    critical::use_unlock(&mut tx, &request, &vault, CriticalOperation::DeleteInstance, &key).await?;
     check_deletable(&mut tx, &request, &vault, &stored).await?;
     let operation = begin_delete(&mut tx, &request, &vault, &stored).await?;
     tx.commit().await?;
