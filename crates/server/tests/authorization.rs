@@ -127,6 +127,27 @@ async fn assignments_are_made_once_found_and_removed() {
 }
 
 #[tokio::test]
+async fn a_path_that_only_looks_like_a_scope_shows_and_changes_nothing() {
+    let service = Service::start().await;
+    let group = service.group("whole-group").await;
+    let account = format!("{group}/providers/Microsoft.Storage/storageAccounts/mine");
+    let (object_id, token) = service.principal("of-the-account").await;
+    service.assign(&object_id, OWNER, &account).await;
+    let list = |front: &str| format!("{front}/providers/Microsoft.Authorization/roleAssignments");
+    service.call_as(&token, "GET", &list(&account), None).await.expect(200);
+    for front in [format!("{account}/x"), format!("{account}/blobServices")] {
+        let item = format!("{}/{}", list(&front), uuid::Uuid::new_v4());
+        service.call_as(&token, "GET", &list(&front), None).await.refused(400, "InvalidRequestUri");
+        service.call_as(&token, "GET", &item, None).await.refused(400, "InvalidRequestUri");
+        service.call_as(&token, "DELETE", &item, None).await.refused(400, "InvalidRequestUri");
+        let wanted = Some(assignment_body(READER, &object_id));
+        service.call_as(&token, "PUT", &item, wanted).await.refused(400, "InvalidRequestUri");
+    }
+    let all = service.get(&list(&group)).await.expect(200);
+    assert_eq!(all.body["value"].as_array().unwrap().len(), 2, "{}", all.text);
+}
+
+#[tokio::test]
 async fn assignments_that_make_no_sense_are_refused() {
     let service = Service::start().await;
     let (object_id, _) = service.principal("p").await;

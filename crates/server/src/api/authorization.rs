@@ -20,6 +20,8 @@ use crate::error::ApiResult;
 
 const DEFINITION: &str = "{*scope}/providers/Microsoft.Authorization/roleDefinitions/{name}";
 const DEFINITIONS: &str = "{*scope}/providers/Microsoft.Authorization/roleDefinitions";
+const DEFINITION_KIND: &str = "roleDefinitions";
+const KIND: &str = "roleAssignments";
 const ASSIGNMENT: &str = "{*scope}/providers/Microsoft.Authorization/roleAssignments/{name}";
 const ASSIGNMENTS: &str = "{*scope}/providers/Microsoft.Authorization/roleAssignments";
 
@@ -69,9 +71,27 @@ pub const ROUTES: &[Route] = &[
     },
 ];
 
-/// The scope that a path is about, in canonical spelling.
-fn scope_of(request: &Request) -> ResourceId {
-    if request.path.rest.is_empty() { request.path.id.scope() } else { request.path.id.clone() }
+/// The scope that a path is about, in canonical spelling. `kind` is the type of `Microsoft.Authorization` at its end.
+///
+/// Rights were looked up on the id at the front of the path. Where that is not this scope, or what lies directly at it, nothing may be
+/// answered.
+///
+/// # Errors
+/// 400 `InvalidRequestUri` when what stands in front of the provider is not the id of anything.
+fn scope_of(request: &Request, kind: &str) -> ApiResult<ResourceId> {
+    let path = &request.path;
+    let full_type = format!("Microsoft.Authorization/{kind}");
+    let collection = ["providers", "Microsoft.Authorization", kind];
+    let is_collection = path.rest.len() == collection.len()
+        && path.rest.iter().zip(collection).all(|(segment, word)| segment.eq_ignore_ascii_case(word));
+    if is_collection {
+        Ok(path.id.clone())
+    } else if path.rest.is_empty() && path.id.is_type(&full_type) {
+        Ok(path.id.scope())
+    } else {
+        let reason = format!("what stands in front of '/providers/{full_type}' is not the id of a scope");
+        Err(ApiError::of(ErrorCode::InvalidRequestUri, &[("reason", &reason)]))
+    }
 }
 
 /// The id of a definition as it is seen from a scope: with the scope's subscription in front, as in Azure.
@@ -150,7 +170,7 @@ fn unknown_term(filter: &str, word: &str) -> ApiError {
 }
 
 async fn list_definitions(_app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let scope = scope_of(&request);
+    let scope = scope_of(&request, DEFINITION_KIND)?;
     let mut found: Vec<&Role> = roles::BUILT_IN.iter().collect();
     if let Some(filter) = request.filter() {
         for (word, text) in read_filter(filter)? {
@@ -173,7 +193,7 @@ fn definition_not_found(name: &str) -> ApiError {
 async fn get_definition(_app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let name = request.param("name");
     let role = roles::by_guid(name).ok_or_else(|| definition_not_found(name))?;
-    Ok(Answer::ok(definition_body(&scope_of(&request), role)))
+    Ok(Answer::ok(definition_body(&scope_of(&request, DEFINITION_KIND)?, role)))
 }
 
 fn time(micros: i64) -> String {
@@ -207,7 +227,7 @@ fn assignment_body(assignment: &RoleAssignment) -> Value {
 /// Assignments at the scope, above it (they work here, too) and, without `atScope()`, below it.
 async fn list_assignments(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
-    let scope = scope_of(&request).folded();
+    let scope = scope_of(&request, KIND)?.folded();
     let terms = request.filter().map(read_filter).transpose()?.unwrap_or_default();
     let is_at_scope = terms.iter().any(|(word, _)| word == "atscope");
     let mut reader = app.db.read().await?;
@@ -231,6 +251,7 @@ async fn list_assignments(app: Arc<App>, request: Request) -> ApiResult<Answer> 
 }
 
 async fn get_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    scope_of(&request, KIND)?;
     let mut reader = app.db.read().await?;
     let key = request.path.id.folded();
     let found = db::role_assignments::get(&mut reader, request.granted()?, &key).await?;
@@ -282,7 +303,7 @@ async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         .map_err(|_| ApiError::of(ErrorCode::InvalidRoleAssignmentId, &[("id", name)]))?
         .to_string();
     let wanted = read_assignment(&request.json()?)?;
-    let scope = scope_of(&request);
+    let scope = scope_of(&request, KIND)?;
     let scope_key = scope.folded();
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
@@ -323,6 +344,7 @@ async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 
 async fn delete_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
+    scope_of(&request, KIND)?;
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
     let Some(present) = db::role_assignments::get(&mut tx, granted, &key).await? else {
