@@ -157,6 +157,31 @@ error_table! {
     LastOwnerCannotBeRemoved 409 Bare false
         "The assignment '{id}' is the last one of the role Owner at '/': without it nobody could grant rights any more." [];
 
+    /// A role may be given only where its definition says so.
+    RoleAssignmentScopeNotAssignableToRoleDefinition 400 Bare false
+        "The scope '{scope}' is not one of the assignable scopes of the role definition '{id}', and does not lie in one." [];
+    /// The name of a role definition must be a GUID.
+    InvalidRoleDefinitionId 400 Bare false "The role definition ID '{id}' is not valid. The role definition ID must be a GUID." [];
+    /// A built-in role is nobody's to change.
+    RoleDefinitionExists 409 Bare false "The role definition '{id}' is a built-in role, which cannot be changed or removed." [];
+    /// Names of roles are unique in the tenant.
+    RoleDefinitionWithSameNameExists 409 Bare false
+        "A custom role with the same name already exists in this directory. Use a different name." [];
+    /// A role needs a name.
+    RoleDefinitionNameNullOrEmpty 400 Bare false "The name of the role definition ('properties.roleName') cannot be null or empty." [];
+    /// Only custom roles can be made.
+    InvalidRoleDefinitionType 400 Bare false "The role definition type '{kind}' is not valid. Only 'CustomRole' can be created." [];
+    /// A role must say where it may be given.
+    MissingAssignableScopes 400 Bare false "The role definition must have at least one scope in 'properties.assignableScopes'." [];
+    /// An id in the body cannot be used.
+    LinkedInvalidPropertyId 400 Bare false
+        "Property id '{id}' at path '{path}' is invalid. Expect fully qualified resource Id that starts with '/subscriptions/'." [];
+    /// A pattern of actions that can match nothing.
+    InvalidActionOrNotAction 400 Bare false "'{action}' does not match any of the actions supported by the providers." [];
+    /// Somebody has the role (there).
+    RoleDefinitionHasAssignments 400 Bare false
+        "There are existing role assignments referencing role (code: RoleDefinitionHasAssignments)." [];
+
     // ---- Storage accounts.
     /// The account's name is not legal.
     AccountNameInvalid 400 Bare false

@@ -364,6 +364,7 @@ mod tests {
         let (principal, hash) = db::principals::by_app_id(&mut reader, &client.client_id).await.unwrap().unwrap();
         assert!(installation.identity.secret_matches(&client.client_secret, &hash.unwrap()));
         let rights = db::role_assignments::of_principal(&mut reader, &principal.object_id).await.unwrap();
+        let rights = rights.into_iter().map(|given| (given.scope_key, given.role)).collect();
         (
             installation.tenant_id.clone(),
             installation.default_subscription_id.clone(),

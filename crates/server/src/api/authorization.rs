@@ -1,6 +1,4 @@
-//! Role definitions and role assignments at any scope.
-//!
-//! The definitions are the built-in ones; what they allow is decided in [`crate::auth`], never here.
+//! Role assignments at any scope. What the roles in them allow is decided in [`crate::auth`], never here.
 
 use std::sync::Arc;
 
@@ -11,36 +9,20 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::request::invalid_content;
+use super::role_definitions::{self, definition_id};
 use super::{Access, Answer, Request, Route};
 use crate::App;
-use crate::auth::roles::{self, Role};
-use crate::db;
+use crate::auth::{Granted, roles};
 use crate::db::role_assignments::RoleAssignment;
+use crate::db::{self, Conn};
 use crate::error::ApiResult;
 
-const DEFINITION: &str = "{*scope}/providers/Microsoft.Authorization/roleDefinitions/{name}";
-const DEFINITIONS: &str = "{*scope}/providers/Microsoft.Authorization/roleDefinitions";
-const DEFINITION_KIND: &str = "roleDefinitions";
-const KIND: &str = "roleAssignments";
 const ASSIGNMENT: &str = "{*scope}/providers/Microsoft.Authorization/roleAssignments/{name}";
+const KIND: &str = "roleAssignments";
 const ASSIGNMENTS: &str = "{*scope}/providers/Microsoft.Authorization/roleAssignments";
 
 /// Routes of this file.
 pub const ROUTES: &[Route] = &[
-    Route {
-        operation: "RoleDefinitions_List",
-        method: Method::GET,
-        pattern: DEFINITIONS,
-        access: Access::Action("Microsoft.Authorization/roleDefinitions/read"),
-        handler: |app, request| Box::pin(list_definitions(app, request)),
-    },
-    Route {
-        operation: "RoleDefinitions_Get",
-        method: Method::GET,
-        pattern: DEFINITION,
-        access: Access::Action("Microsoft.Authorization/roleDefinitions/read"),
-        handler: |app, request| Box::pin(get_definition(app, request)),
-    },
     Route {
         operation: "RoleAssignments_ListForScope",
         method: Method::GET,
@@ -78,7 +60,7 @@ pub const ROUTES: &[Route] = &[
 ///
 /// # Errors
 /// 400 `InvalidRequestUri` when what stands in front of the provider is not the id of anything.
-fn scope_of(request: &Request, kind: &str) -> ApiResult<ResourceId> {
+pub(super) fn scope_of(request: &Request, kind: &str) -> ApiResult<ResourceId> {
     let path = &request.path;
     let full_type = format!("Microsoft.Authorization/{kind}");
     let collection = ["providers", "Microsoft.Authorization", kind];
@@ -94,41 +76,14 @@ fn scope_of(request: &Request, kind: &str) -> ApiResult<ResourceId> {
     }
 }
 
-/// The id of a definition as it is seen from a scope: with the scope's subscription in front, as in Azure.
-fn definition_id(scope: &ResourceId, guid: &str) -> String {
-    match scope.subscription() {
-        Some(subscription) => {
-            format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{guid}")
-        }
-        None => format!("/providers/Microsoft.Authorization/roleDefinitions/{guid}"),
-    }
-}
-
-fn definition_body(scope: &ResourceId, role: &Role) -> Value {
-    json!({
-        "id": definition_id(scope, role.guid),
-        "type": "Microsoft.Authorization/roleDefinitions",
-        "name": role.guid,
-        "properties": {
-            "roleName": role.name,
-            "type": "BuiltInRole",
-            "description": role.description,
-            "assignableScopes": ["/"],
-            "permissions": [{
-                "actions": role.actions,
-                "notActions": role.not_actions,
-                "dataActions": role.data_actions,
-                "notDataActions": [],
-            }],
-        },
-    })
-}
-
 /// One comparison of a filter: the word on the left and the text on the right.
-type Term = (String, String);
+pub(super) type Term = (String, String);
 
 /// Reads `a eq 'b' and atScope() and assignedTo('c')` into terms; a function without text has an empty one.
-fn read_filter(filter: &str) -> ApiResult<Vec<Term>> {
+///
+/// # Errors
+/// 400 `InvalidFilterInQueryString`.
+pub(super) fn read_filter(filter: &str) -> ApiResult<Vec<Term>> {
     let bad =
         |reason: &str| ApiError::of(ErrorCode::InvalidFilterInQueryString, &[("filter", filter), ("reason", reason)]);
     let mut terms = Vec::new();
@@ -164,39 +119,14 @@ fn read_filter(filter: &str) -> ApiResult<Vec<Term>> {
     Ok(terms)
 }
 
-fn unknown_term(filter: &str, word: &str) -> ApiError {
+/// 400: nothing can be filtered by that word.
+pub(super) fn unknown_term(filter: &str, word: &str) -> ApiError {
     let reason = format!("'{word}' cannot be filtered by");
     ApiError::of(ErrorCode::InvalidFilterInQueryString, &[("filter", filter), ("reason", &reason)])
 }
 
-async fn list_definitions(_app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let scope = scope_of(&request, DEFINITION_KIND)?;
-    let mut found: Vec<&Role> = roles::BUILT_IN.iter().collect();
-    if let Some(filter) = request.filter() {
-        for (word, text) in read_filter(filter)? {
-            match word.as_str() {
-                "rolename" => found.retain(|role| role.name.eq_ignore_ascii_case(&text)),
-                // There are only built-in ones.
-                "type" => found.retain(|_| text.eq_ignore_ascii_case("BuiltInRole")),
-                "atscopeandbelow" | "atscope" => {}
-                other => return Err(unknown_term(filter, other)),
-            }
-        }
-    }
-    Ok(Answer::ok(envelope::list(found.into_iter().map(|role| definition_body(&scope, role)).collect(), None)))
-}
-
-fn definition_not_found(name: &str) -> ApiError {
-    ApiError::of(ErrorCode::RoleDefinitionDoesNotExist, &[("id", name)])
-}
-
-async fn get_definition(_app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let name = request.param("name");
-    let role = roles::by_guid(name).ok_or_else(|| definition_not_found(name))?;
-    Ok(Answer::ok(definition_body(&scope_of(&request, DEFINITION_KIND)?, role)))
-}
-
-fn time(micros: i64) -> String {
+/// An instant as roles show it: UTC with microseconds.
+pub(super) fn time(micros: i64) -> String {
     let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{instant:.6}")
 }
@@ -262,7 +192,9 @@ async fn get_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 
 /// What a client says about a new assignment.
 struct Wanted {
-    role: &'static Role,
+    /// The GUID of the role, lower case, and the id in which it was named.
+    role: String,
+    definition: String,
     principal_id: String,
     principal_type: String,
     description: Option<String>,
@@ -274,7 +206,7 @@ fn read_assignment(content: &Value) -> ApiResult<Wanted> {
     let definition = envelope::text(properties, "roleDefinitionId")
         .ok_or_else(|| invalid_content("'properties.roleDefinitionId' is missing"))?;
     let guid = definition.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let role = roles::by_guid(guid).ok_or_else(|| definition_not_found(definition))?;
+    let guid = guid.to_ascii_lowercase();
     let principal_id = envelope::text(properties, "principalId")
         .ok_or_else(|| invalid_content("'properties.principalId' is missing"))?;
     let principal_id = Uuid::parse_str(principal_id.trim())
@@ -289,11 +221,27 @@ fn read_assignment(content: &Value) -> ApiResult<Wanted> {
         return Err(ApiError::of(ErrorCode::NotSupported, &values));
     }
     Ok(Wanted {
-        role,
+        role: guid,
+        definition: definition.to_owned(),
         principal_id,
         principal_type: envelope::text(properties, "principalType").unwrap_or("ServicePrincipal").to_owned(),
         description: envelope::text(properties, "description").map(str::to_owned),
     })
+}
+
+/// The role is there, and may be given at the scope. A custom role that can be given nowhere around is not told of.
+async fn check_role(conn: &mut Conn, granted: &Granted, wanted: &Wanted, scope_key: &str) -> ApiResult<()> {
+    if roles::by_guid(&wanted.role).is_some() {
+        return Ok(());
+    }
+    let found = db::role_definitions::get(conn, granted, &wanted.role).await?;
+    let found = found.filter(|definition| role_definitions::is_seen_from(definition, scope_key));
+    let found = found.ok_or_else(|| role_definitions::not_found(&wanted.definition))?;
+    if role_definitions::is_assignable_at(&found, scope_key) {
+        return Ok(());
+    }
+    let values = [("scope", scope_key), ("id", wanted.definition.as_str())];
+    Err(ApiError::of(ErrorCode::RoleAssignmentScopeNotAssignableToRoleDefinition, &values))
 }
 
 async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -307,8 +255,9 @@ async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let scope_key = scope.folded();
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
+    check_role(&mut tx, granted, &wanted, &scope_key).await?;
     if let Some(mut present) = db::role_assignments::get(&mut tx, granted, &key).await? {
-        if present.principal_id != wanted.principal_id || !present.role.eq_ignore_ascii_case(wanted.role.guid) {
+        if present.principal_id != wanted.principal_id || !present.role.eq_ignore_ascii_case(&wanted.role) {
             return Err(ApiError::of(ErrorCode::RoleAssignmentUpdateNotPermitted, &[]));
         }
         db::role_assignments::update(&mut tx, granted, &key, wanted.description.as_deref(), request.now).await?;
@@ -317,7 +266,7 @@ async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         present.updated_at = request.now;
         return Ok(Answer::ok(assignment_body(&present)));
     }
-    let same = db::role_assignments::same(&mut tx, granted, &wanted.principal_id, wanted.role.guid, &scope_key).await?;
+    let same = db::role_assignments::same(&mut tx, granted, &wanted.principal_id, &wanted.role, &scope_key).await?;
     if let Some(same) = same {
         return Err(ApiError::of(ErrorCode::RoleAssignmentExists, &[("id", &same.name)]));
     }
@@ -329,7 +278,7 @@ async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         id: scope.attach("Microsoft.Authorization", "roleAssignments", &name).to_string(),
         name,
         scope: scope.to_string(),
-        role: wanted.role.guid.to_owned(),
+        role: wanted.role,
         principal_id: wanted.principal_id,
         principal_type: wanted.principal_type,
         description: wanted.description,

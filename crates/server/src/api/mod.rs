@@ -8,6 +8,7 @@ pub mod answer;
 pub mod authorization;
 pub mod cross_region;
 mod critical;
+mod custom_role;
 pub mod deleted_instances;
 pub mod discovery;
 pub mod exports;
@@ -29,6 +30,7 @@ pub mod rehydrate;
 pub mod request;
 pub mod resource_groups;
 pub mod restores;
+pub mod role_definitions;
 pub mod route;
 pub mod storage_accounts;
 pub mod subscriptions;
@@ -51,6 +53,7 @@ pub fn routes() -> Vec<&'static Route> {
         providers::ROUTES,
         storage_accounts::ROUTES,
         authorization::ROUTES,
+        role_definitions::ROUTES,
         principals::ROUTES,
         graph::ROUTES,
         operations::ROUTES,

@@ -2,11 +2,14 @@
 //!
 //! [`authorize`] hands out a [`Granted`], and the functions that touch resources take one. Nothing here may consult a resource's row.
 
+pub mod permission;
 pub mod roles;
 
 use blobkeep_arm::id::{fold, is_within};
 use blobkeep_arm::{ApiError, ErrorCode};
 
+use self::permission::Permission;
+use self::roles::Role;
 use crate::App;
 use crate::db::{self, DbResult};
 use crate::error::ApiResult;
@@ -85,15 +88,31 @@ pub async fn may(app: &App, principal_id: &str, action: &str, scope: &str) -> Db
     Ok(Rights::of(app, principal_id).await?.allow(action, scope))
 }
 
+/// A role that somebody holds: one of ours, or the permissions of one that somebody made.
+#[derive(Debug, Clone)]
+enum Held {
+    BuiltIn(&'static Role),
+    Custom(Vec<Permission>),
+}
+
+impl Held {
+    fn allows(&self, action: &str) -> bool {
+        match self {
+            Self::BuiltIn(role) => role.allows(action),
+            Self::Custom(permissions) => permissions.iter().any(|permission| permission.allows(action)),
+        }
+    }
+}
+
 /// All role assignments of one principal, for questions about many scopes: what a list may show, what a role lacks.
 #[derive(Debug, Clone, Default)]
 pub struct Rights {
-    /// Folded scope and role GUID.
-    assignments: Vec<(String, String)>,
+    /// Folded scope and what is held there.
+    assignments: Vec<(String, Held)>,
 }
 
 impl Rights {
-    /// Reads the assignments of a principal.
+    /// Reads the assignments of a principal, and what the roles in them allow now.
     ///
     /// # Errors
     /// [`db::DbError`] when they cannot be read.
@@ -102,25 +121,28 @@ impl Rights {
             return Ok(Self::default());
         }
         let mut reader = app.db.read().await?;
-        let assignments = db::role_assignments::of_principal(&mut reader, principal_id).await?;
-        Ok(Self { assignments })
+        let given = db::role_assignments::of_principal(&mut reader, principal_id).await?;
+        // A role that is neither built in nor defined allows nothing.
+        let assignments = given.into_iter().filter_map(|given| {
+            let held = match roles::by_guid(&given.role) {
+                Some(role) => Held::BuiltIn(role),
+                None => Held::Custom(given.permissions?),
+            };
+            Some((given.scope_key, held))
+        });
+        Ok(Self { assignments: assignments.collect() })
     }
 
     /// Some assignment at `scope` or above it allows `action`. Roles add up; a `notActions` entry takes away only within its own role.
     pub fn allow(&self, action: &str, scope: &str) -> bool {
         let scope = fold(scope);
-        self.assignments
-            .iter()
-            .filter(|(at, _)| is_within(&scope, at))
-            .any(|(_, role)| roles::by_guid(role).is_some_and(|role| role.allows(action)))
+        self.assignments.iter().any(|(at, held)| is_within(&scope, at) && held.allows(action))
     }
 
     /// Some assignment at, above or *below* `scope` allows `action`: what decides whether a subscription or group is shown at all.
     pub fn allow_somewhere_in(&self, action: &str, scope: &str) -> bool {
         let scope = fold(scope);
-        self.assignments
-            .iter()
-            .filter(|(at, _)| is_within(&scope, at) || is_within(at, &scope))
-            .any(|(_, role)| roles::by_guid(role).is_some_and(|role| role.allows(action)))
+        let touches = |at: &str| is_within(&scope, at) || is_within(at, &scope);
+        self.assignments.iter().any(|(at, held)| touches(at) && held.allows(action))
     }
 }

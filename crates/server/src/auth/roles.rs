@@ -1,6 +1,11 @@
-//! The built-in role definitions: Azure's own ids, names and action lists, as far as they concern providers that are served here.
+//! The built-in role definitions: Azure's own ids, names and action lists.
 //!
-//! A role never names principals or scopes; that is what assignments do.
+//! The lists are those of the public reference of built-in roles of July 2026. What they say of providers that are not served here
+//! (`Microsoft.RecoveryServices`, `Microsoft.Network` in the roles of backup) is left out, and what they say twice stands here once. Two
+//! things differ on purpose: [`ADDED`], and `Microsoft.DataProtection/backupVaults/write`, which Azure's list of Backup Contributor has
+//! although the role "can't create vaults": whoever has it could also switch soft delete off, so it is left out.
+//!
+//! A role never names principals or scopes; that is what assignments do. Roles that somebody made are rows: `db::role_definitions`.
 
 /// A role: what it allows, minus what it takes away again.
 #[derive(Debug)]
@@ -21,8 +26,35 @@ pub struct Role {
 
 /// Owner: everything.
 pub const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
+/// Everything about backups but vaults themselves and giving rights away.
+pub const BACKUP_CONTRIBUTOR: &str = "5e467623-bb1f-42f4-a55d-6e525e11384b";
+/// Daily work with backups; removes none.
+pub const BACKUP_OPERATOR: &str = "00c29273-979b-4161-815c-10b084fb9324";
+/// Sees backups.
+pub const BACKUP_READER: &str = "a795c7a0-d4a2-40c1-ae25-d81f01202912";
 /// What a vault's identity needs on each storage account that it protects or restores to.
 pub const STORAGE_ACCOUNT_BACKUP_CONTRIBUTOR: &str = "e5e2a7ff-d759-4cd2-bb51-3152d37e2eb1";
+
+/// What a role allows here beyond Azure's list, by the role's GUID: each is asked for here, and the role is of no use without it.
+pub const ADDED: &[(&str, &[&str])] = &[
+    (
+        BACKUP_CONTRIBUTOR,
+        &[
+            "Microsoft.DataProtection/backupVaults/backupInstances/stopProtection/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/resumeBackups/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/sync/action",
+            "Microsoft.DataProtection/backupVaults/backupJobs/read",
+        ],
+    ),
+    (BACKUP_OPERATOR, &["Microsoft.DataProtection/backupVaults/backupJobs/read"]),
+    (
+        BACKUP_READER,
+        &[
+            "Microsoft.DataProtection/backupVaults/backupJobs/read",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+        ],
+    ),
+];
 
 /// All built-in roles.
 pub const BUILT_IN: &[Role] = &[
@@ -37,12 +69,20 @@ pub const BUILT_IN: &[Role] = &[
     Role {
         guid: "b24988ac-6180-42a0-ab88-20f7382dd24c",
         name: "Contributor",
-        description: "Grants full access to manage all resources, but does not allow you to assign roles in Azure RBAC.",
+        description: "Grants full access to manage all resources, but does not allow you to assign roles in Azure RBAC, manage assignments in Azure Blueprints, or share image galleries.",
         actions: &["*"],
         not_actions: &[
             "Microsoft.Authorization/*/Delete",
             "Microsoft.Authorization/*/Write",
             "Microsoft.Authorization/elevateAccess/Action",
+            "Microsoft.Blueprint/blueprintAssignments/write",
+            "Microsoft.Blueprint/blueprintAssignments/delete",
+            "Microsoft.Compute/galleries/share/action",
+            "Microsoft.Purview/consents/write",
+            "Microsoft.Purview/consents/delete",
+            "Microsoft.Resources/deploymentStacks/manageDenySetting/action",
+            "Microsoft.Subscription/cancel/action",
+            "Microsoft.Subscription/enable/action",
         ],
         data_actions: &[],
     },
@@ -63,11 +103,15 @@ pub const BUILT_IN: &[Role] = &[
         data_actions: &[],
     },
     Role {
-        guid: "5e467623-bb1f-42f4-a55d-6e525e11384b",
+        guid: BACKUP_CONTRIBUTOR,
         name: "Backup Contributor",
-        description: "Lets you manage backup service, but can't create vaults and give access to others.",
+        description: "Lets you manage backup service, but can't create vaults and give access to others",
         actions: &[
             "Microsoft.Authorization/*/read",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Storage/storageAccounts/read",
+            "Microsoft.Support/*",
             "Microsoft.DataProtection/locations/getBackupStatus/action",
             "Microsoft.DataProtection/backupVaults/backupInstances/write",
             "Microsoft.DataProtection/backupVaults/backupInstances/delete",
@@ -77,87 +121,102 @@ pub const BUILT_IN: &[Role] = &[
             "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
             "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
             "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/stopProtection/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/resumeProtection/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/suspendBackups/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/resumeBackups/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/sync/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/validateForModifyBackup/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/crossRegionRestore/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/validateCrossRegionRestore/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchCrossRegionRestoreJobs/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchCrossRegionRestoreJob/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchSecondaryRecoveryPoints/action",
+            "Microsoft.DataProtection/backupVaults/backupPolicies/write",
+            "Microsoft.DataProtection/backupVaults/backupPolicies/delete",
+            "Microsoft.DataProtection/backupVaults/backupPolicies/read",
             "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read",
             "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
             "Microsoft.DataProtection/backupVaults/backupInstances/operationResults/read",
-            "Microsoft.DataProtection/backupVaults/backupPolicies/*",
-            "Microsoft.DataProtection/backupVaults/backupJobs/read",
             "Microsoft.DataProtection/backupVaults/read",
             "Microsoft.DataProtection/backupVaults/operationResults/read",
             "Microsoft.DataProtection/backupVaults/operationStatus/read",
-            "Microsoft.DataProtection/backupVaults/validateForBackup/action",
             "Microsoft.DataProtection/locations/checkNameAvailability/action",
             "Microsoft.DataProtection/locations/checkFeatureSupport/action",
             "Microsoft.DataProtection/locations/operationStatus/read",
             "Microsoft.DataProtection/locations/operationResults/read",
+            "Microsoft.DataProtection/backupVaults/validateForBackup/action",
             "Microsoft.DataProtection/operations/read",
-            "Microsoft.Insights/alertRules/*",
-            "Microsoft.Resources/deployments/*",
-            "Microsoft.Resources/subscriptions/resourceGroups/read",
-            "Microsoft.Storage/storageAccounts/read",
-            "Microsoft.Storage/storageAccounts/blobServices/read",
-            "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/read",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/write",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/delete",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/unlockDelete/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/validateForModifyBackup/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/SuspendBackups/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/resumeProtection/action",
         ],
         not_actions: &[],
         data_actions: &[],
     },
     Role {
-        guid: "00c29273-979b-4161-815c-10b084fb9324",
+        guid: BACKUP_OPERATOR,
         name: "Backup Operator",
-        description: "Lets you manage backup services, except removal of backup, vault creation and giving access to others.",
+        description: "Lets you manage backup services, except removal of backup, vault creation and giving access to others",
         actions: &[
             "Microsoft.Authorization/*/read",
-            "Microsoft.DataProtection/locations/getBackupStatus/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/write",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Storage/storageAccounts/read",
+            "Microsoft.Support/*",
             "Microsoft.DataProtection/backupVaults/backupInstances/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/operationResults/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/write",
             "Microsoft.DataProtection/backupVaults/deletedBackupInstances/read",
-            "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/sync/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/validateForModifyBackup/action",
+            "Microsoft.DataProtection/backupVaults/backupPolicies/read",
             "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read",
             "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
-            "Microsoft.DataProtection/backupVaults/backupInstances/operationResults/read",
-            "Microsoft.DataProtection/backupVaults/backupPolicies/read",
-            "Microsoft.DataProtection/backupVaults/backupJobs/read",
             "Microsoft.DataProtection/backupVaults/read",
             "Microsoft.DataProtection/backupVaults/operationResults/read",
             "Microsoft.DataProtection/backupVaults/operationStatus/read",
-            "Microsoft.DataProtection/backupVaults/validateForBackup/action",
-            "Microsoft.DataProtection/locations/checkFeatureSupport/action",
             "Microsoft.DataProtection/locations/operationStatus/read",
             "Microsoft.DataProtection/locations/operationResults/read",
             "Microsoft.DataProtection/operations/read",
-            "Microsoft.Resources/deployments/*",
-            "Microsoft.Resources/subscriptions/resourceGroups/read",
-            "Microsoft.Storage/storageAccounts/read",
-            "Microsoft.Storage/storageAccounts/blobServices/read",
-            "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+            "Microsoft.DataProtection/backupVaults/validateForBackup/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/crossRegionRestore/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/validateCrossRegionRestore/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchCrossRegionRestoreJobs/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchCrossRegionRestoreJob/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchSecondaryRecoveryPoints/action",
+            "Microsoft.DataProtection/locations/checkFeatureSupport/action",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/read",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/write",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/delete",
+            "Microsoft.DataProtection/backupVaults/backupResourceGuardProxies/unlockDelete/action",
+            "Microsoft.DataProtection/backupVaults/backupInstances/validateForModifyBackup/action",
         ],
         not_actions: &[],
         data_actions: &[],
     },
     Role {
-        guid: "a795c7a0-d4a2-40c1-ae25-d81f01202912",
+        guid: BACKUP_READER,
         name: "Backup Reader",
-        description: "Can view backup services, but can't make changes.",
+        description: "Can view backup services, but can't make changes",
         actions: &[
             "Microsoft.Authorization/*/read",
             "Microsoft.DataProtection/locations/getBackupStatus/action",
-            "Microsoft.DataProtection/backupVaults/*/read",
-            "Microsoft.DataProtection/backupVaults/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/read",
+            "Microsoft.DataProtection/backupVaults/deletedBackupInstances/read",
+            "Microsoft.DataProtection/backupVaults/backupPolicies/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read",
+            "Microsoft.DataProtection/backupVaults/backupInstances/operationResults/read",
             "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
+            "Microsoft.DataProtection/backupVaults/read",
+            "Microsoft.DataProtection/backupVaults/operationResults/read",
+            "Microsoft.DataProtection/backupVaults/operationStatus/read",
             "Microsoft.DataProtection/locations/operationStatus/read",
             "Microsoft.DataProtection/locations/operationResults/read",
             "Microsoft.DataProtection/operations/read",
-            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchCrossRegionRestoreJobs/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchCrossRegionRestoreJob/action",
+            "Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/fetchSecondaryRecoveryPoints/action",
+            "Microsoft.DataProtection/locations/checkFeatureSupport/action",
         ],
         not_actions: &[],
         data_actions: &[],
@@ -268,9 +327,16 @@ pub fn by_guid(guid: &str) -> Option<&'static Role> {
 }
 
 impl Role {
+    /// Patterns of everything that the role allows before `not_actions`: Azure's, then ours ([`ADDED`]).
+    pub fn all_actions(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let guid = self.guid;
+        let added = ADDED.iter().filter(move |(of, _)| *of == guid).flat_map(|(_, actions)| actions.iter());
+        self.actions.iter().chain(added).copied()
+    }
+
     /// The role allows `action`.
     pub fn allows(&self, action: &str) -> bool {
-        self.actions.iter().any(|pattern| matches(pattern, action))
+        self.all_actions().any(|pattern| matches(pattern, action))
             && !self.not_actions.iter().any(|pattern| matches(pattern, action))
     }
 }
@@ -298,7 +364,7 @@ pub fn matches(pattern: &str, action: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUILT_IN, by_guid, matches};
+    use super::{ADDED, BUILT_IN, by_guid, matches};
 
     #[test]
     fn patterns_match_without_case_and_across_slashes() {
@@ -367,6 +433,35 @@ mod tests {
             assert!(allows(role, action), "{action}");
         }
         assert!(!allows(role, "Microsoft.Storage/storageAccounts/delete"));
+    }
+
+    /// Reviewed by hand: the first line names the roles, each further one an action and who may perform it.
+    #[test]
+    fn the_table_of_actions_and_roles_holds() {
+        let table = include_str!("../../../../testdata/api/roles.tsv");
+        let mut lines = table.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        let roles = lines.next().unwrap();
+        let mut rows = 0;
+        for row in lines {
+            assert_eq!(row.len(), roles.len(), "{row:?}");
+            for (role, mark) in roles.iter().zip(&row).skip(1) {
+                let wanted = if allows(role, row[0]) { "yes" } else { "-" };
+                assert_eq!(*mark, wanted, "{role} and {}", row[0]);
+            }
+            rows += 1;
+        }
+        assert!(rows > 50, "{rows} actions");
+    }
+
+    #[test]
+    fn what_is_added_is_not_in_azures_lists() {
+        for (guid, actions) in ADDED {
+            let role = by_guid(guid).unwrap();
+            for action in *actions {
+                assert!(!role.actions.iter().any(|pattern| matches(pattern, action)), "{}: {action}", role.name);
+                assert!(role.allows(action), "{}: {action}", role.name);
+            }
+        }
     }
 
     #[test]

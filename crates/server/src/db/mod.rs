@@ -18,6 +18,7 @@ pub mod policies;
 pub mod principals;
 pub mod resource_groups;
 pub mod role_assignments;
+pub mod role_definitions;
 pub mod storage_accounts;
 pub mod subscriptions;
 pub mod vaults;

@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Conn, DbResult};
 use crate::auth::Granted;
+use crate::auth::permission::Permission;
 
 /// A role assignment.
 #[derive(Debug, Clone)]
@@ -46,16 +47,36 @@ fn read(row: &SqliteRow) -> DbResult<RoleAssignment> {
     })
 }
 
-/// Folded scope and role GUID of everything that a principal was given. Needs no grant: it is what grants are decided from.
+/// One thing that a principal was given, as far as rights are decided from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The folded scope.
+    pub scope_key: String,
+    /// The role definition's GUID.
+    pub role: String,
+    /// What the role allows if it is one that somebody made.
+    pub permissions: Option<Vec<Permission>>,
+}
+
+/// Everything that a principal was given. Needs no grant: it is what grants are decided from.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
-pub async fn of_principal(conn: &mut Conn, principal_id: &str) -> DbResult<Vec<(String, String)>> {
-    let rows = sqlx::query("SELECT scope_key, role FROM role_assignments WHERE principal_id = $1")
-        .bind(principal_id)
-        .fetch_all(conn)
-        .await?;
-    rows.iter().map(|row| Ok((row.try_get("scope_key")?, row.try_get("role")?))).collect()
+pub async fn of_principal(conn: &mut Conn, principal_id: &str) -> DbResult<Vec<Given>> {
+    let rows = sqlx::query(
+        "SELECT a.scope_key, a.role, d.permissions
+         FROM role_assignments a LEFT JOIN role_definitions d ON d.guid = a.role
+         WHERE a.principal_id = $1",
+    )
+    .bind(principal_id)
+    .fetch_all(conn)
+    .await?;
+    let given = rows.iter().map(|row| {
+        let permissions: Option<String> = row.try_get("permissions")?;
+        let permissions = permissions.map(|text| super::from_json("role_definitions.permissions", &text)).transpose()?;
+        Ok(Given { scope_key: row.try_get("scope_key")?, role: row.try_get("role")?, permissions })
+    });
+    given.collect()
 }
 
 /// Adds an assignment.
@@ -134,6 +155,18 @@ pub async fn count(conn: &mut Conn, _granted: &Granted, role: &str, scope_key: &
         .fetch_one(conn)
         .await?;
     Ok(row.try_get("n")?)
+}
+
+/// The folded scopes at which somebody has `role`, each once.
+///
+/// # Errors
+/// [`super::DbError`] when the database fails.
+pub async fn scopes_of_role(conn: &mut Conn, _granted: &Granted, role: &str) -> DbResult<Vec<String>> {
+    let rows = sqlx::query("SELECT DISTINCT scope_key FROM role_assignments WHERE role = $1 ORDER BY scope_key")
+        .bind(role)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get("scope_key")?)).collect()
 }
 
 /// Changes what may change: the description.
