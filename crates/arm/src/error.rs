@@ -181,6 +181,9 @@ error_table! {
     /// Somebody has the role (there).
     RoleDefinitionHasAssignments 400 Bare false
         "There are existing role assignments referencing role (code: RoleDefinitionHasAssignments)." [];
+    /// A management lock stands against it.
+    ScopeLocked 409 Bare false
+        "The scope '{scope}' cannot perform {operation} operation because following scope(s) are locked: '{locked}'. Please remove the lock and try again." [];
 
     // ---- Storage accounts.
     /// The account's name is not legal.
@@ -347,6 +350,10 @@ error_table! {
     UserErrorStorageAccountUnreachable 400 UserFacing true
         "The storage account {account} cannot be reached: {reason}."
         ["Check the address and the credential that the storage account was connected with, and retry the operation."];
+    /// A read-only lock stands against writing to the account.
+    UserErrorStorageAccountInLockedState 400 UserFacing false
+        "The storage account {account} cannot be written to, because following scope(s) are locked: {locked}."
+        ["Remove the lock and retry the operation."];
     /// The user asked to stop.
     UserErrorOperationCancelled 400 UserFacing false
         "The operation was cancelled by the user."

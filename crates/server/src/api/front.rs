@@ -1,6 +1,6 @@
 //! The front door: every request comes in here and every answer goes out here.
 //!
-//! Order: path, route, api-version, authentication, authorization, body, handler. A handler runs in a task of its own: a client that hangs up
+//! Order: path, route, api-version, authentication, authorization, locks, body, handler. A handler runs in a task of its own: a client that hangs up
 //! does not stop it half-way, and a panic becomes a 500. Headers that every answer carries are added here alone. Nothing that a client sends
 //! as a secret (tokens, bodies) may be logged.
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::request::{ApiVersion, Request};
 use super::route::{Access, Found, find};
-use super::{Answer, providers};
+use super::{Answer, locks, providers};
 use crate::App;
 use crate::auth::{self, Caller};
 use crate::db;
@@ -87,6 +87,9 @@ async fn understand(app: Arc<App>, arrival: &Arrival, body: Body) -> ApiResult<A
         Access::Action(action) => Some(auth::authorize(&app, &caller, action, &path.id.to_string()).await?),
         Access::Public | Access::Unversioned | Access::SignedIn => None,
     };
+    if let Some(granted) = &granted {
+        locks::check(&app, granted, &path.id).await?;
+    }
     let request = Request {
         method: arrival.method.clone(),
         path,

@@ -20,6 +20,7 @@ pub mod guard_requests;
 pub mod guards;
 pub mod instances;
 pub mod jobs;
+pub mod locks;
 pub mod operations;
 pub mod points;
 pub mod policies;
@@ -54,6 +55,7 @@ pub fn routes() -> Vec<&'static Route> {
         storage_accounts::ROUTES,
         authorization::ROUTES,
         role_definitions::ROUTES,
+        locks::ROUTES,
         principals::ROUTES,
         graph::ROUTES,
         operations::ROUTES,

@@ -112,7 +112,11 @@ const SERVED: &[Provider] = &[
     },
     Provider {
         namespace: "Microsoft.Authorization",
-        types: &[("roleAssignments", AUTHORIZATION), ("roleDefinitions", AUTHORIZATION)],
+        types: &[
+            ("roleAssignments", AUTHORIZATION),
+            ("roleDefinitions", AUTHORIZATION),
+            ("locks", &["2020-05-01", "2016-09-01"]),
+        ],
     },
     Provider {
         namespace: "Microsoft.Resources",

@@ -11,6 +11,7 @@ pub mod guard_proxies;
 pub mod guards;
 pub mod instances;
 pub mod jobs;
+pub mod locks;
 pub mod meta;
 pub mod operations;
 pub mod points;

@@ -73,7 +73,8 @@ pub async fn of_principal(conn: &mut Conn, principal_id: &str) -> DbResult<Vec<G
     .await?;
     let given = rows.iter().map(|row| {
         let permissions: Option<String> = row.try_get("permissions")?;
-        let permissions = permissions.map(|text| super::from_json("role_definitions.permissions", &text)).transpose()?;
+        let permissions =
+            permissions.map(|text| super::from_json("role_definitions.permissions", &text)).transpose()?;
         Ok(Given { scope_key: row.try_get("scope_key")?, role: row.try_get("role")?, permissions })
     });
     given.collect()
@@ -198,7 +199,8 @@ pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<
     Ok(())
 }
 
-/// Removes all assignments at a scope and below it, when the resource there is removed.
+/// Removes all assignments at a scope and below it, when the resource there is removed, and the locks with them: nobody finds old rights or
+/// old locks in a new thing of the same name.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
@@ -208,5 +210,5 @@ pub async fn delete_within(conn: &mut Conn, granted: &Granted, scope_key: &str) 
             delete(conn, granted, &blobkeep_arm::id::fold(&assignment.id)).await?;
         }
     }
-    Ok(())
+    super::locks::delete_within(conn, granted, scope_key).await
 }

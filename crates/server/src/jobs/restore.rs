@@ -25,6 +25,7 @@ use super::watch::{NeededRights, Watch};
 use super::worker::Done;
 use crate::App;
 use crate::auth::Granted;
+use crate::db::locks::{Lock, LockLevel};
 use crate::db::{self, jobs::Job};
 
 /// What a vault's identity must be allowed on the account that is written to.
@@ -54,10 +55,25 @@ async fn prepare(app: &App, spec: &RestoreSpec) -> Result<Prepared, Fault> {
     let target_key = fold(spec.target.trim_end_matches('/'));
     let actions = if spec.in_place { IN_PLACE_ACTIONS } else { RESTORE_ACTIONS };
     check_rights(app, &subject, actions, &spec.target).await?;
+    check_unlocked(app, &target_key, &spec.target).await?;
     let account = accounts::open(app, &target_key, &spec.target).await?;
     let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
     let point = point(app, &subject, &vault, spec).await?;
     Ok(Prepared { subject, vault, point, account, actions })
+}
+
+/// Nothing is written where somebody put a read-only lock.
+async fn check_unlocked(app: &App, target_key: &str, target: &str) -> Result<(), Fault> {
+    let mut reader = app.db.read().await?;
+    let locks = db::locks::around(&mut reader, &Granted::service(), target_key).await?;
+    drop(reader);
+    let stands = |lock: &&Lock| lock.level == LockLevel::ReadOnly && lock.covers(target_key);
+    let locked: Vec<&str> = locks.iter().filter(stands).map(|lock| lock.scope.as_str()).collect();
+    if locked.is_empty() {
+        return Ok(());
+    }
+    let values = [("account", target), ("locked", &locked.join(", "))];
+    Err(ApiError::of(ErrorCode::UserErrorStorageAccountInLockedState, &values).into())
 }
 
 async fn point(app: &App, subject: &Subject, vault: &Vault, spec: &RestoreSpec) -> Result<Point, Fault> {
