@@ -94,6 +94,25 @@ impl Default for OperationsConfig {
     }
 }
 
+/// Rows on one page of a list when nothing else is said.
+const DEFAULT_PAGE_SIZE: u32 = 200;
+/// Most rows that a page may have: an answer stays small enough for any client.
+const MOST_PAGE_SIZE: u32 = 1_000;
+
+/// `[api]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Rows on one page of a list, 1 to 1,000; default 200.
+    pub page_size: u32,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { page_size: DEFAULT_PAGE_SIZE }
+    }
+}
+
 /// `[operational]`: the continuous tier.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -156,6 +175,7 @@ struct FileConfig {
     store: Option<String>,
     local_roots: Vec<PathBuf>,
     allowed_endpoint_ranges: Vec<IpRange>,
+    api: ApiConfig,
     operations: OperationsConfig,
     operational: OperationalConfig,
     limits: LimitsConfig,
@@ -179,6 +199,8 @@ pub struct Config {
     pub local_roots: Vec<PathBuf>,
     /// Private address ranges in which endpoints may lie. Public and loopback addresses are always allowed, link-local ones never.
     pub allowed_endpoint_ranges: Vec<IpRange>,
+    /// `[api]`.
+    pub api: ApiConfig,
     /// `[operations]`.
     pub operations: OperationsConfig,
     /// `[operational]`.
@@ -221,6 +243,7 @@ impl Config {
             store: file.store,
             local_roots: file.local_roots,
             allowed_endpoint_ranges: file.allowed_endpoint_ranges,
+            api: file.api,
             operations: file.operations,
             operational: file.operational,
             limits: file.limits,
@@ -247,6 +270,9 @@ impl Config {
             if !root.is_absolute() {
                 return Err(format!("local root '{}' must be an absolute path", root.display()));
             }
+        }
+        if !(1..=MOST_PAGE_SIZE).contains(&self.api.page_size) {
+            return Err(format!("[api] page_size must be 1 to {MOST_PAGE_SIZE}"));
         }
         if self.operational.interval_seconds == 0 {
             return Err("[operational] interval_seconds must be at least 1".to_owned());
@@ -330,6 +356,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8443");
         assert_eq!(config.operations.retry_after, RetryAfter::Seconds(1));
         assert_eq!(config.operational.interval_seconds, 60);
+        assert_eq!(config.api.page_size, 200);
         assert!(config.local_roots.is_empty() && config.allowed_endpoint_ranges.is_empty());
     }
 
@@ -348,6 +375,8 @@ mod tests {
             interval_seconds = 5
             [limits]
             backup = "08:00-18:00=20MiB/s; else unlimited"
+            [api]
+            page_size = 50
             [[storage_account]]
             id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/abc"
             location = "westus"
@@ -358,6 +387,7 @@ mod tests {
         assert_eq!(config.operations.retry_after.seconds(Waiting::Validate), 10);
         assert_eq!(config.operations.retry_after.seconds(Waiting::Create), 15);
         assert_eq!(config.operations.retry_after.seconds(Waiting::Delete), 30);
+        assert_eq!(config.api.page_size, 50);
         assert_eq!(config.storage_accounts.len(), 1);
         assert!(config.limits.backup.is_some() && config.limits.restore.is_none());
     }
@@ -376,6 +406,8 @@ mod tests {
             ("[[trusted_issuer]]\nissuer = \"x\"", "trusted_issuer"),
             ("[operational]\ninterval_seconds = 0", "interval_seconds"),
             ("[limits]\nbackup = \"fast\"", "fast"),
+            ("[api]\npage_size = 0", "page_size"),
+            ("[api]\npage_size = 1001", "page_size"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(wanted), "{text}: {error}");

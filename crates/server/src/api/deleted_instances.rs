@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use blobkeep_arm::instance::{InstanceView, ProtectionState};
-use blobkeep_arm::{ApiError, ErrorCode, envelope};
+use blobkeep_arm::{ApiError, ErrorCode};
 use http::Method;
 use serde_json::Value;
 
 use super::instances::{self, instance_id};
+use super::page::Page;
 use super::vaults::{self, not_found, vault_id};
 use super::{Access, Answer, Request, Route};
 use crate::App;
@@ -59,10 +60,12 @@ fn render(stored: &StoredInstance) -> Value {
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let mut reader = app.db.read().await?;
     let vault = vaults::require(&mut reader, &request).await?;
-    let stored = db::instances::list(&mut reader, request.granted()?, &vault.key, true).await?;
-    Ok(Answer::ok(envelope::list(stored.iter().map(render).collect(), None)))
+    let granted = request.granted()?;
+    let stored = db::instances::page(&mut reader, granted, &vault.key, true, page.after(), page.fetch()).await?;
+    Ok(page.answer(&request, &stored, render))
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use blobkeep_arm::ResourceId;
 use blobkeep_arm::job::{DatasourceView, Extended, JobOperation, JobView};
 use blobkeep_arm::word::DataStore;
-use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::page::Page;
 use super::vaults::{self, not_found, vault_id};
 use super::{Access, Answer, Request, Route};
 use crate::App;
@@ -18,8 +19,6 @@ use crate::error::ApiResult;
 use crate::jobs::spec::{BackupTrigger, JobReport, JobSpec, PointReference};
 
 const READ: &str = "Microsoft.DataProtection/backupVaults/backupJobs/read";
-/// Jobs on one page of a list.
-const PAGE_JOBS: usize = 200;
 
 /// Routes of this file.
 pub const ROUTES: &[Route] = &[
@@ -49,31 +48,12 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let token = request.query("$skipToken").filter(|token| !token.is_empty());
-    let before = token.map(read_token).transpose()?;
+    let page = Page::of(&app, &request)?;
     let mut reader = app.db.read().await?;
     let vault = vaults::require(&mut reader, &request).await?;
-    let limit = i64::try_from(PAGE_JOBS + 1).unwrap_or(i64::MAX);
-    let mut jobs = db::jobs::list_visible(&mut reader, request.granted()?, &vault.key, before, limit).await?;
-    let has_more = jobs.len() > PAGE_JOBS;
-    jobs.truncate(PAGE_JOBS);
-    let next = jobs.last().filter(|_| has_more).map(|last| {
-        let url = request.absolute_url(&request.path.decoded());
-        format!("{url}&$skipToken={}_{}", last.created_at, last.id)
-    });
-    let values = jobs.iter().map(|job| render(&vault, job, request.now, false)).collect();
-    Ok(Answer::ok(envelope::list(values, next)))
-}
-
-/// Creation time and id of the last job of the page before.
-fn read_token(token: &str) -> ApiResult<(i64, &str)> {
-    let parts = token.split_once('_').and_then(|(time, id)| Some((time.parse().ok()?, id)));
-    parts.ok_or_else(|| {
-        ApiError::of(
-            ErrorCode::InvalidParameter,
-            &[("parameter", "$skipToken"), ("reason", "it is not one that this service gave out")],
-        )
-    })
+    let granted = request.granted()?;
+    let jobs = db::jobs::list_visible(&mut reader, granted, &vault.key, page.before(), page.fetch()).await?;
+    Ok(page.answer(&request, &jobs, |job| render(&vault, job, request.now, false)))
 }
 
 /// The job as answered; `is_full`: with what is told only of one job.

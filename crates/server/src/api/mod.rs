@@ -22,6 +22,7 @@ pub mod instances;
 pub mod jobs;
 pub mod locks;
 pub mod operations;
+mod page;
 pub mod points;
 pub mod policies;
 pub mod principals;

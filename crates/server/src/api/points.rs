@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use blobkeep_arm::envelope;
 use blobkeep_arm::point::{PointFilter, PointView, RangeRequest, render_ranges};
 use blobkeep_arm::word::DataStore;
 use http::Method;
 use serde_json::Value;
 
 use super::instances::{self, instance_id};
+use super::page::Page;
 use super::vaults::not_found;
 use super::{Access, Answer, Request, Route};
 use crate::App;
@@ -61,11 +61,14 @@ fn render(stored: &StoredInstance, point: &Point) -> Value {
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let filter = PointFilter::parse(request.filter().unwrap_or_default())?;
+    let page = Page::of(&app, &request)?;
     let mut reader = app.db.read().await?;
     let (_, stored) = instances::require(&mut reader, &request).await?;
     let granted = request.granted()?;
-    let points = db::points::list(&mut reader, granted, &stored.key, DataStore::VaultStore, filter).await?;
-    Ok(Answer::ok(envelope::list(points.iter().map(|point| render(&stored, point)).collect(), None)))
+    let (before, limit) = (page.before(), page.fetch());
+    let points =
+        db::points::page(&mut reader, granted, &stored.key, DataStore::VaultStore, filter, before, limit).await?;
+    Ok(page.answer(&request, &points, |point| render(&stored, point)))
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {

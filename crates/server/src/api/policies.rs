@@ -5,11 +5,12 @@ use std::sync::Arc;
 use blobkeep_arm::guard::{CriticalOperation, operation_requests};
 use blobkeep_arm::instance::{ProtectionState, check_name};
 use blobkeep_arm::policy::Policy;
-use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope, schedule};
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId, schedule};
 use http::Method;
 use uuid::Uuid;
 
 use super::critical::Approval;
+use super::page::Page;
 use super::vaults::{self, not_found, vault_id};
 use super::{Access, Answer, Request, Route};
 use crate::App;
@@ -152,10 +153,12 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let mut reader = app.db.read().await?;
     let vault = vaults::require(&mut reader, &request).await?;
-    let stored = db::policies::list(&mut reader, request.granted()?, &vault.key).await?;
-    Ok(Answer::ok(envelope::list(stored.iter().map(render).collect(), None)))
+    let granted = request.granted()?;
+    let stored = db::policies::page(&mut reader, granted, &vault.key, page.after(), page.fetch()).await?;
+    Ok(page.answer(&request, &stored, render))
 }
 
 async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {

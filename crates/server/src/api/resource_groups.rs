@@ -10,6 +10,7 @@ use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::page::{Page, Readable};
 use super::request::invalid_content;
 use super::subscriptions::{existing_subscription, find_subscription, require_subscription};
 use super::{Access, Answer, Request, Route};
@@ -141,12 +142,16 @@ pub(super) async fn find_group(conn: &mut Conn, granted: &Granted, id: &Resource
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let subscription = require_subscription(&app, &request).await?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
+    let mut groups = Readable::of(&page);
     let mut reader = app.db.read().await?;
-    let all = db::resource_groups::list(&mut reader, &subscription.id).await?;
-    let visible = all.iter().filter(|group| rights.allow(READ, &group.id));
-    Ok(Answer::ok(envelope::list(visible.map(body).collect(), None)))
+    while groups.wants_more() {
+        let read = db::resource_groups::list(&mut reader, &subscription.id, groups.after(), page.fetch()).await?;
+        groups.add(read, |group| rights.allow(READ, &group.id));
+    }
+    Ok(page.answer(&request, groups.rows(), body))
 }
 
 fn check_name(name: &str) -> ApiResult<()> {

@@ -9,6 +9,7 @@ use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::page::{Page, Readable};
 use super::request::invalid_content;
 use super::resource_groups::{existing_group, find_group, read_location, read_tags};
 use super::subscriptions::require_subscription;
@@ -25,6 +26,7 @@ use crate::{App, ServeError, db};
 
 const READ: &str = "Microsoft.Storage/storageAccounts/read";
 const WRITE: &str = "Microsoft.Storage/storageAccounts/write";
+const GROUP_READ: &str = "Microsoft.Resources/subscriptions/resourceGroups/read";
 const ACCOUNT: &str =
     "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}";
 
@@ -287,39 +289,37 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 }
 
 async fn list_in_subscription(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let subscription = require_subscription(&app, &request).await?;
-    let mut reader = app.db.read().await?;
-    let all = db::storage_accounts::list_in_subscription(&mut reader, &subscription.id).await?;
-    drop(reader);
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    Ok(show(&rights, &all))
+    let mut accounts = Readable::of(&page);
+    let mut reader = app.db.read().await?;
+    while accounts.wants_more() {
+        let (after, limit) = (accounts.after(), page.fetch());
+        let read = db::storage_accounts::list_in_subscription(&mut reader, &subscription.id, after, limit).await?;
+        accounts.add(read, |account| rights.allow(READ, &account.id));
+    }
+    Ok(page.answer(&request, accounts.rows(), body))
 }
 
 async fn list_in_group(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let subscription = require_subscription(&app, &request).await?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
     let key = ResourceId::group_scope(subscription.id, request.param("group")).folded();
-    let mut reader = app.db.read().await?;
-    let all = db::storage_accounts::list_in_group(&mut reader, &key).await?;
-    // Who holds a connection and waits for another one may wait for ever, once enough do so.
-    drop(reader);
-    // Whether an empty group is there is told only to who may see it.
-    if all.is_empty() && rights.allow("Microsoft.Resources/subscriptions/resourceGroups/read", &key) {
-        let granted = crate::auth::authorize(
-            &app,
-            &request.caller,
-            "Microsoft.Resources/subscriptions/resourceGroups/read",
-            &key,
-        )
-        .await?;
+    // Whether the group is there is told only to who may see it.
+    if rights.allow(GROUP_READ, &key) {
+        let granted = crate::auth::authorize(&app, &request.caller, GROUP_READ, &key).await?;
         existing_group(&app, &granted, &request.path.id).await?;
     }
-    Ok(show(&rights, &all))
-}
-
-fn show(rights: &Rights, all: &[StorageAccount]) -> Answer {
-    let visible = all.iter().filter(|account| rights.allow(READ, &account.id));
-    Answer::ok(envelope::list(visible.map(body).collect(), None))
+    let mut accounts = Readable::of(&page);
+    // Taken only now: who holds a connection and waits for another one may wait for ever, once enough do so.
+    let mut reader = app.db.read().await?;
+    while accounts.wants_more() {
+        let read = db::storage_accounts::list_in_group(&mut reader, &key, accounts.after(), page.fetch()).await?;
+        accounts.add(read, |account| rights.allow(READ, &account.id));
+    }
+    Ok(page.answer(&request, accounts.rows(), body))
 }
 
 async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::critical::Approval;
 use super::operations::{self, Beginning};
+use super::page::{Page, Readable};
 use super::{Access, Answer, Request, Route, instances};
 use crate::App;
 use crate::auth::{Granted, Rights};
@@ -330,18 +331,29 @@ async fn check_empty(conn: &mut Conn, granted: &Granted, vault: &Vault) -> ApiRe
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    let mut reader = app.db.read().await?;
-    let group = request.param("group");
-    let vaults = if group.is_empty() {
-        db::vaults::list_in_subscription(&mut reader, request.param("subscription")).await?
+    let mut vaults = Readable::of(&page);
+    // Who may read nothing here is not worth a look.
+    if rights.allow_somewhere_in(READ, &request.path.id.to_string()) {
+        let mut reader = app.db.read().await?;
+        while vaults.wants_more() {
+            let read = read_some(&mut reader, &request, vaults.after(), page.fetch()).await?;
+            vaults.add(read, |vault| rights.allow(READ, &vault.key));
+        }
+    }
+    Ok(page.answer(&request, vaults.rows(), |vault| render(&app, vault, &vault.provisioning_state)))
+}
+
+/// Vaults of the group, or else of the subscription, that the path names.
+async fn read_some(conn: &mut Conn, request: &Request, after: &str, limit: i64) -> ApiResult<Vec<Vault>> {
+    let (subscription, group) = (request.param("subscription"), request.param("group"));
+    Ok(if group.is_empty() {
+        db::vaults::list_in_subscription(conn, subscription, after, limit).await?
     } else {
-        let group = ResourceId::group_scope(request.param("subscription"), group);
-        db::vaults::list_in_group(&mut reader, &group.folded()).await?
-    };
-    let readable = vaults.iter().filter(|vault| rights.allow(READ, &vault.key));
-    let values = readable.map(|vault| render(&app, vault, &vault.provisioning_state)).collect();
-    Ok(Answer::ok(envelope::list(values, None)))
+        let group = ResourceId::group_scope(subscription, group);
+        db::vaults::list_in_group(conn, &group.folded(), after, limit).await?
+    })
 }
 
 async fn check_name_availability(app: Arc<App>, request: Request) -> ApiResult<Answer> {

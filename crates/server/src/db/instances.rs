@@ -271,16 +271,33 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 /// [`DbError`] when the database fails.
 pub async fn list(
     conn: &mut Conn,
-    _granted: &Granted,
+    granted: &Granted,
     vault_key: &str,
     is_deleted: bool,
 ) -> DbResult<Vec<StoredInstance>> {
+    page(conn, granted, vault_key, is_deleted, "", i64::MAX).await
+}
+
+/// The instances of a vault, by folded id, deleted ones or the others: at most `limit` behind the one named `after`.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn page(
+    conn: &mut Conn,
+    _granted: &Granted,
+    vault_key: &str,
+    is_deleted: bool,
+    after: &str,
+    limit: i64,
+) -> DbResult<Vec<StoredInstance>> {
     let rows = sqlx::query(
         "SELECT * FROM backup_instances
-         WHERE vault_key = $1 AND (protection_state = 'SoftDeleted') = ($2 = 1) ORDER BY key",
+         WHERE vault_key = $1 AND (protection_state = 'SoftDeleted') = ($2 = 1) AND key > $3 ORDER BY key LIMIT $4",
     )
     .bind(vault_key)
     .bind(i64::from(is_deleted))
+    .bind(after)
+    .bind(limit)
     .fetch_all(conn)
     .await?;
     rows.iter().map(read).collect()

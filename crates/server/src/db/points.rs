@@ -97,20 +97,41 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, point: &Point) -> DbResult
 /// [`DbError`] when the database fails.
 pub async fn list(
     conn: &mut Conn,
-    _granted: &Granted,
+    granted: &Granted,
     instance_key: &str,
     store: DataStore,
     filter: PointFilter,
 ) -> DbResult<Vec<Point>> {
+    page(conn, granted, instance_key, store, filter, None, i64::MAX).await
+}
+
+/// The same by pages: at most `limit` points behind `before`, the creation time and id of the last one of the page before.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn page(
+    conn: &mut Conn,
+    _granted: &Granted,
+    instance_key: &str,
+    store: DataStore,
+    filter: PointFilter,
+    before: Option<(i64, &str)>,
+    limit: i64,
+) -> DbResult<Vec<Point>> {
+    let (before_time, before_id) = before.unwrap_or((i64::MAX, ""));
     let rows = sqlx::query(
         "SELECT * FROM recovery_points
          WHERE instance_key = $1 AND store = $2 AND deleted = 0 AND created_at >= $3 AND created_at <= $4
-         ORDER BY created_at DESC, id DESC",
+           AND (created_at < $5 OR (created_at = $5 AND id < $6))
+         ORDER BY created_at DESC, id DESC LIMIT $7",
     )
     .bind(instance_key)
     .bind(store.as_str())
     .bind(filter.from.unwrap_or(i64::MIN))
     .bind(filter.until.unwrap_or(i64::MAX))
+    .bind(before_time)
+    .bind(before_id)
+    .bind(limit)
     .fetch_all(conn)
     .await?;
     rows.iter().map(read).collect()

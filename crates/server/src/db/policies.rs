@@ -90,9 +90,25 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
-pub async fn list(conn: &mut Conn, _granted: &Granted, vault_key: &str) -> DbResult<Vec<StoredPolicy>> {
-    let rows = sqlx::query("SELECT * FROM backup_policies WHERE vault_key = $1 ORDER BY key")
+pub async fn list(conn: &mut Conn, granted: &Granted, vault_key: &str) -> DbResult<Vec<StoredPolicy>> {
+    page(conn, granted, vault_key, "", i64::MAX).await
+}
+
+/// The policies of a vault, by folded id: at most `limit` behind the one named `after`.
+///
+/// # Errors
+/// [`super::DbError`] when the database fails.
+pub async fn page(
+    conn: &mut Conn,
+    _granted: &Granted,
+    vault_key: &str,
+    after: &str,
+    limit: i64,
+) -> DbResult<Vec<StoredPolicy>> {
+    let rows = sqlx::query("SELECT * FROM backup_policies WHERE vault_key = $1 AND key > $2 ORDER BY key LIMIT $3")
         .bind(vault_key)
+        .bind(after)
+        .bind(limit)
         .fetch_all(conn)
         .await?;
     rows.iter().map(read).collect()

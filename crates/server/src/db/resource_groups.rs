@@ -81,15 +81,18 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
     row.as_ref().map(read).transpose()
 }
 
-/// The groups of a subscription, by name. The caller shows only what may be read.
+/// The groups of a subscription, by name: at most `limit` behind the folded id `after`. The caller shows only what may be read.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
-pub async fn list(conn: &mut Conn, subscription_id: &str) -> DbResult<Vec<ResourceGroup>> {
-    let rows = sqlx::query("SELECT * FROM resource_groups WHERE subscription_key = $1 ORDER BY key")
-        .bind(subscription_id.to_lowercase())
-        .fetch_all(conn)
-        .await?;
+pub async fn list(conn: &mut Conn, subscription_id: &str, after: &str, limit: i64) -> DbResult<Vec<ResourceGroup>> {
+    let rows =
+        sqlx::query("SELECT * FROM resource_groups WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+            .bind(subscription_id.to_lowercase())
+            .bind(after)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?;
     rows.iter().map(read).collect()
 }
 

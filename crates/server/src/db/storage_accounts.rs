@@ -139,27 +139,38 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
     row.as_ref().map(read).transpose()
 }
 
-/// The accounts of a resource group, by folded id. The caller shows only what may be read.
+/// The accounts of a resource group, by folded id: at most `limit` behind the one named `after`. The caller shows only what may be read.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
-pub async fn list_in_group(conn: &mut Conn, group_key: &str) -> DbResult<Vec<StorageAccount>> {
-    let rows = sqlx::query("SELECT * FROM storage_accounts WHERE group_key = $1 ORDER BY key")
+pub async fn list_in_group(conn: &mut Conn, group_key: &str, after: &str, limit: i64) -> DbResult<Vec<StorageAccount>> {
+    let rows = sqlx::query("SELECT * FROM storage_accounts WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
         .bind(group_key)
+        .bind(after)
+        .bind(limit)
         .fetch_all(conn)
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// The accounts of a subscription (its GUID in any case), by folded id. The caller shows only what may be read.
+/// The accounts of a subscription (its GUID in any case), by folded id: at most `limit` behind the one named `after`. The caller shows
+/// only what may be read.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
-pub async fn list_in_subscription(conn: &mut Conn, subscription_id: &str) -> DbResult<Vec<StorageAccount>> {
-    let rows = sqlx::query("SELECT * FROM storage_accounts WHERE subscription_key = $1 ORDER BY key")
-        .bind(subscription_id.to_lowercase())
-        .fetch_all(conn)
-        .await?;
+pub async fn list_in_subscription(
+    conn: &mut Conn,
+    subscription_id: &str,
+    after: &str,
+    limit: i64,
+) -> DbResult<Vec<StorageAccount>> {
+    let rows =
+        sqlx::query("SELECT * FROM storage_accounts WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+            .bind(subscription_id.to_lowercase())
+            .bind(after)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?;
     rows.iter().map(read).collect()
 }
 

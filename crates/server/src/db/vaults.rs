@@ -115,27 +115,38 @@ pub async fn by_uuid(conn: &mut Conn, _granted: &Granted, vault_uuid: &str) -> D
     row.as_ref().map(read).transpose()
 }
 
-/// The vaults of a resource group, by folded id. The caller shows only what may be read.
+/// The vaults of a resource group, by folded id: at most `limit` behind the one named `after`. The caller shows only what may be read.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
-pub async fn list_in_group(conn: &mut Conn, group_key: &str) -> DbResult<Vec<Vault>> {
-    let rows = sqlx::query("SELECT * FROM backup_vaults WHERE group_key = $1 ORDER BY key")
+pub async fn list_in_group(conn: &mut Conn, group_key: &str, after: &str, limit: i64) -> DbResult<Vec<Vault>> {
+    let rows = sqlx::query("SELECT * FROM backup_vaults WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
         .bind(group_key)
+        .bind(after)
+        .bind(limit)
         .fetch_all(conn)
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// The vaults of a subscription (its GUID in any case), by folded id. The caller shows only what may be read.
+/// The vaults of a subscription (its GUID in any case), by folded id: at most `limit` behind the one named `after`. The caller shows
+/// only what may be read.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
-pub async fn list_in_subscription(conn: &mut Conn, subscription_id: &str) -> DbResult<Vec<Vault>> {
-    let rows = sqlx::query("SELECT * FROM backup_vaults WHERE subscription_key = $1 ORDER BY key")
-        .bind(subscription_id.to_lowercase())
-        .fetch_all(conn)
-        .await?;
+pub async fn list_in_subscription(
+    conn: &mut Conn,
+    subscription_id: &str,
+    after: &str,
+    limit: i64,
+) -> DbResult<Vec<Vault>> {
+    let rows =
+        sqlx::query("SELECT * FROM backup_vaults WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+            .bind(subscription_id.to_lowercase())
+            .bind(after)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?;
     rows.iter().map(read).collect()
 }
 

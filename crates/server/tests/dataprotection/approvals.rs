@@ -41,7 +41,7 @@ impl Guarded {
     }
 
     async fn start_with(parts: Parts) -> Self {
-        let mut service = Service::start_with(parts).await;
+        let mut service = Service::start_with(parts, |_| {}).await;
         let instance = service.protect().await;
         let point = service.add_point(1, "VaultStore").await;
         let body = json!({"properties": {"securitySettings": {"immutabilitySettings": {"state": "Unlocked"}}}});

@@ -6,6 +6,7 @@ mod answers;
 mod approvals;
 mod changes;
 mod guards;
+mod paging;
 mod removal;
 mod restores;
 mod service;

@@ -47,14 +47,16 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Parts::default()).await
+        Self::start_with(Parts::default(), |_| {}).await
     }
 
-    pub(crate) async fn start_with(parts: Parts) -> Self {
+    /// A service with these parts, whose configuration `change` has seen.
+    pub(crate) async fn start_with(parts: Parts, change: impl FnOnce(&mut Config)) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::new(dir.path());
         config.listen = "127.0.0.1:0".parse().unwrap();
+        change(&mut config);
         let running = serve(config, parts).await.unwrap();
         let env = client_env(dir.path()).unwrap();
         let ca = reqwest::Certificate::from_pem(&std::fs::read(&env.ca_file).unwrap()).unwrap();
@@ -113,6 +115,11 @@ impl Service {
         let request = self.client.post(url).header("Content-Type", "application/x-www-form-urlencoded").body(form);
         let answer = read(request.send().await.unwrap()).await;
         answer.json()["access_token"].as_str().unwrap_or_else(|| panic!("no token: {answer:?}")).to_owned()
+    }
+
+    /// The owner's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// A principal without any role; gives its token and object id.

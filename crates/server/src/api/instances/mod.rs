@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::critical;
 use super::operations::{self, Beginning};
+use super::page::Page;
 use super::vaults::{self, not_found, vault_id};
 use super::{Access, Answer, Request, Route};
 use crate::App;
@@ -222,10 +223,12 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let mut reader = app.db.read().await?;
     let vault = vaults::require(&mut reader, &request).await?;
-    let stored = db::instances::list(&mut reader, request.granted()?, &vault.key, false).await?;
-    Ok(Answer::ok(envelope::list(stored.iter().map(render).collect(), None)))
+    let granted = request.granted()?;
+    let stored = db::instances::page(&mut reader, granted, &vault.key, false, page.after(), page.fetch()).await?;
+    Ok(page.answer(&request, &stored, render))
 }
 
 /// The instances that protect the resource in front of the path, as far as the caller may read them.
