@@ -122,7 +122,7 @@ error_table! {
     /// The link of an export is not one that the service has signed, or its time is over.
     ExportLinkInvalid 403 Bare false "The link is invalid or has expired: ask for the result of the export again." [];
     /// A precondition (ETag) is not met.
-    PreconditionFailed 412 Bare false "The condition '{condition}' is not met: the resource has changed." [];
+    PreconditionFailed 412 Bare false "The condition '{condition}' is not met: the resource is not as the request expects it." [];
     /// A query filter cannot be understood.
     InvalidFilterInQueryString 400 Bare false "Invalid $filter '{filter}' specified in the query string: {reason}." [];
     /// A member of the body has a value that cannot be used.

@@ -21,6 +21,7 @@ pub mod rehydration;
 pub mod restore;
 pub mod schedule;
 pub mod sync;
+pub mod stamp;
 pub mod time;
 pub mod vault;
 pub mod word;

@@ -326,7 +326,8 @@ async fn accounts_of_the_configuration_are_connected_at_start() {
     assert_eq!(got.body["properties"]["connection"]["kind"], "LocalFolder");
     service.running.shutdown().await;
     let again = Service::start_at(config.clone(), Parts::default()).await;
-    again.get(&id).await.expect(200);
+    let kept = again.get(&id).await.expect(200);
+    assert!(got.header("etag").len() > 4 && got.header("etag") == kept.header("etag"), "a start alone changes nothing");
     again.running.shutdown().await;
     config.storage_accounts[0].id = "/subscriptions/x".to_owned();
     let error = blobkeep_server::serve(config, Parts::default()).await.unwrap_err().to_string();

@@ -265,7 +265,8 @@ fn finish(arrival: &Arrival, answer: Answer) -> Response {
     for (name, value) in &answer.headers {
         put_header(headers, name, value);
     }
-    if answer.status != 204 {
+    // A 304 speaks of a body that the client has, so it must not give the length of another one.
+    if !matches!(answer.status, 204 | 304) {
         put_header(headers, "Content-Length", &body.as_ref().map_or(0, Bytes::len).to_string());
     }
     if let Some(body) = body {

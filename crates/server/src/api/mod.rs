@@ -9,6 +9,7 @@ pub mod authorization;
 pub mod cross_region;
 mod critical;
 mod custom_role;
+mod conditions;
 pub mod deleted_instances;
 pub mod discovery;
 pub mod exports;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::critical::Approval;
 use super::page::Page;
 use super::vaults::{self, not_found, vault_id};
-use super::{Access, Answer, Request, Route};
+use super::{Access, Answer, Request, Route, conditions};
 use crate::App;
 use crate::db::instances::StoredInstance;
 use crate::db::jobs::NewJob;
@@ -80,8 +80,16 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut tx = app.db.write().await?;
     let vault = vaults::require(&mut tx, &request).await?;
     let existing = db::policies::get(&mut tx, granted, &id.folded()).await?;
+    conditions::check(&mut tx, &request, existing.as_ref().map(|existing| existing.key.as_str())).await?;
     let stored = match existing {
-        Some(existing) if existing.policy == policy => return Ok(Answer::ok(render(&existing))),
+        Some(existing) if existing.policy == policy => {
+            let stamp = conditions::stamp(&mut tx, &request, &existing.key).await?;
+            let answer = Answer::ok(render(&existing));
+            return Ok(match stamp {
+                Some(stamp) => conditions::written_answer(answer, &stamp),
+                None => answer,
+            });
+        }
         Some(existing) => StoredPolicy { version: existing.version + 1, policy, updated_at: request.now, ..existing },
         None => StoredPolicy {
             key: id.folded(),
@@ -105,8 +113,9 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             follow_change(&mut tx, &request, &stored, &instance).await?;
         }
     }
+    let stamp = conditions::change(&mut tx, &request, &stored.key, stored.version == 1).await?;
     tx.commit().await?;
-    Ok(Answer::ok(render(&stored)))
+    Ok(conditions::written_answer(Answer::ok(render(&stored)), &stamp))
 }
 
 /// The instance gets its next backup by the new schedule, its points their expiry by the new retention, and the operational tier looks whether
@@ -149,7 +158,9 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let id = policy_id(&request);
     vaults::require(&mut reader, &request).await?;
     let stored = db::policies::get(&mut reader, request.granted()?, &id.folded()).await?;
-    stored.map(|stored| Answer::ok(render(&stored))).ok_or_else(|| not_found(&id))
+    let stored = stored.ok_or_else(|| not_found(&id))?;
+    let stamp = conditions::stamp(&mut reader, &request, &stored.key).await?;
+    conditions::read_answer(&request, stamp.as_ref(), render(&stored))
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -165,9 +176,9 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let id = policy_id(&request);
     let mut tx = app.db.write().await?;
-    let Some(stored) = db::policies::get(&mut tx, granted, &id.folded()).await? else {
-        return Ok(Answer::no_content());
-    };
+    let stored = db::policies::get(&mut tx, granted, &id.folded()).await?;
+    conditions::check(&mut tx, &request, stored.as_ref().map(|stored| stored.key.as_str())).await?;
+    let Some(stored) = stored else { return Ok(Answer::no_content()) };
     let users = db::instances::by_policy(&mut tx, granted, &stored.key).await?;
     if !users.is_empty() {
         let names: Vec<&str> = users.iter().map(|instance| instance.name.as_str()).collect();

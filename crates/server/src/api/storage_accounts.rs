@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use blobkeep_arm::id::fold_location;
+use blobkeep_arm::stamp::Change;
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use super::page::{Page, Readable};
 use super::request::invalid_content;
 use super::resource_groups::{existing_group, find_group, read_location, read_tags};
 use super::subscriptions::require_subscription;
-use super::{Access, Answer, Request, Route};
+use super::{Access, Answer, Request, Route, conditions};
 use crate::accounts::{BrowsedContainer, Connection, ConnectionError};
 use crate::auth::{Granted, Rights};
 use crate::config::StorageAccountConfig;
@@ -241,7 +242,10 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
     let group = find_group(&mut tx, granted, &request.path.id).await?;
-    let mut account = match db::storage_accounts::get(&mut tx, granted, &key).await? {
+    let present = db::storage_accounts::get(&mut tx, granted, &key).await?;
+    let is_new = present.is_none();
+    conditions::check(&mut tx, &request, (!is_new).then_some(key.as_str())).await?;
+    let mut account = match present {
         Some(account) if fold_location(&account.location) != fold_location(&location) => {
             let values = [("name", name), ("location", account.location.as_str()), ("wanted", location.as_str())];
             return Err(ApiError::of(ErrorCode::InvalidResourceLocation, &values));
@@ -260,8 +264,9 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         db::storage_accounts::set_connection(&mut tx, granted, &app.sealer, &key, connection).await?;
     }
     let stored = db::storage_accounts::get(&mut tx, granted, &key).await?.unwrap_or(account);
+    let stamp = conditions::change(&mut tx, &request, &key, is_new).await?;
     tx.commit().await?;
-    Ok(Answer::ok(body(&stored)))
+    Ok(conditions::written_answer(Answer::ok(body(&stored)), &stamp))
 }
 
 /// A new account in the spelling of its group.
@@ -284,8 +289,10 @@ fn new_account(group: &ResourceGroup, id: &ResourceId, location: &str, now: i64)
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let account = existing_account(&app, request.granted()?, &request.path.id).await?;
-    Ok(Answer::ok(body(&account)))
+    let mut reader = app.db.read().await?;
+    let account = find_account(&mut reader, request.granted()?, &request.path.id).await?;
+    let stamp = conditions::stamp(&mut reader, &request, &request.path.id.folded()).await?;
+    conditions::read_answer(&request, stamp.as_ref(), body(&account))
 }
 
 async fn list_in_subscription(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -332,6 +339,7 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
     let mut account = find_account(&mut tx, granted, &request.path.id).await?;
+    conditions::check(&mut tx, &request, Some(&key)).await?;
     account.tags = tags.unwrap_or(account.tags);
     apply_settings(&mut account, &content, false);
     account.updated_at = request.now;
@@ -340,8 +348,9 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         db::storage_accounts::set_connection(&mut tx, granted, &app.sealer, &key, connection).await?;
     }
     let stored = db::storage_accounts::get(&mut tx, granted, &key).await?.unwrap_or(account);
+    let stamp = conditions::change(&mut tx, &request, &key, false).await?;
     tx.commit().await?;
-    Ok(Answer::ok(body(&stored)))
+    Ok(conditions::written_answer(Answer::ok(body(&stored)), &stamp))
 }
 
 /// Forgets the account and its connection; the blobs stay where they are.
@@ -349,9 +358,9 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let key = request.path.id.folded();
     let mut tx = app.db.write().await?;
-    let Some(account) = db::storage_accounts::get(&mut tx, granted, &key).await? else {
-        return Ok(Answer::no_content());
-    };
+    let account = db::storage_accounts::get(&mut tx, granted, &key).await?;
+    conditions::check(&mut tx, &request, account.is_some().then_some(key.as_str())).await?;
+    let Some(account) = account else { return Ok(Answer::no_content()) };
     if let Some(instance) = db::storage_accounts::protected_by(&mut tx, granted, &key).await? {
         let values = [("account", account.name.as_str()), ("instance", instance.as_str())];
         return Err(ApiError::of(ErrorCode::StorageAccountProtected, &values));
@@ -506,9 +515,19 @@ async fn connect_one(
     };
     let key = id.folded();
     let present = db::storage_accounts::get(&mut tx, &granted, &key).await?;
+    let is_new = present.is_none();
     let account = present.unwrap_or_else(|| new_account(&group, id, &configured.location, now));
+    let url = connection.public_url();
+    let is_moved = account.connection_kind.as_deref() != Some(connection.kind_name())
+        || account.connection_url.as_deref() != Some(url.as_str());
     db::storage_accounts::put(&mut tx, &granted, &account).await?;
     db::storage_accounts::set_connection(&mut tx, &granted, &app.sealer, &key, connection).await?;
+    let change = Change { at: now, ..Change::default() };
+    if is_new {
+        db::stamps::made(&mut tx, &granted, &key, &change).await?;
+    } else if is_moved {
+        db::stamps::changed(&mut tx, &granted, &key, &change).await?;
+    }
     tx.commit().await?;
     Ok(())
 }

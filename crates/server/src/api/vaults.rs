@@ -1,5 +1,6 @@
 //! Backup vaults. Making, changing and removing one is done when the request is; the operation that is tracked has ended by then.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use blobkeep_arm::guard::operation_requests;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::critical::Approval;
 use super::operations::{self, Beginning};
 use super::page::{Page, Readable};
-use super::{Access, Answer, Request, Route, instances};
+use super::{Access, Answer, Request, Route, conditions, instances};
 use crate::App;
 use crate::auth::{Granted, Rights};
 use crate::config::Waiting;
@@ -143,6 +144,7 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
     let existing = db::vaults::get(&mut tx, granted, &id.folded()).await?;
+    conditions::check(&mut tx, &request, existing.as_ref().map(|existing| existing.key.as_str())).await?;
     let before = existing.as_ref().map(|existing| existing.properties.clone());
     let (vault, state) = match existing {
         Some(existing) => (replaced(existing, &wanted)?, "Updating"),
@@ -158,8 +160,10 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         follow_immutability(&mut tx, &request, &vault, before.immutability()).await?;
     }
     let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Create)).await?;
+    let stamp = conditions::change(&mut tx, &request, &vault.key, before.is_none()).await?;
     tx.commit().await?;
-    let answer = Answer::created(render(&app, &vault, state));
+    let body = conditions::tracked_body(&request, render(&app, &vault, state), Some(&stamp));
+    let answer = conditions::written_answer(Answer::created(body), &stamp);
     Ok(operations::with_status_url(answer, &app, &request, &vault, &operation, Waiting::Create))
 }
 
@@ -257,6 +261,7 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let approval = approval_of(&app, &request, &body).await?;
     let mut tx = app.db.write().await?;
     let mut vault = require(&mut tx, &request).await?;
+    conditions::check(&mut tx, &request, Some(&vault.key)).await?;
     check_location(&vault, &wanted)?;
     let properties = vault.properties.merged(&wanted.properties)?;
     vault.properties.check_change(&properties, &vault.id)?;
@@ -268,8 +273,10 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
     db::vaults::put(&mut tx, request.granted()?, &vault).await?;
     follow_immutability(&mut tx, &request, &vault, before.immutability()).await?;
+    let stamp = conditions::change(&mut tx, &request, &vault.key, false).await?;
     tx.commit().await?;
-    Ok(Answer::ok(render(&app, &vault, &vault.provisioning_state)))
+    let body = conditions::tracked_body(&request, render(&app, &vault, &vault.provisioning_state), Some(&stamp));
+    Ok(conditions::written_answer(Answer::ok(body), &stamp))
 }
 
 /// A change of immutability holds here at once, and a job brings it into the vault's own records.
@@ -289,16 +296,18 @@ async fn follow_immutability(
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut reader = app.db.read().await?;
     let vault = require(&mut reader, &request).await?;
-    Ok(Answer::ok(render(&app, &vault, &vault.provisioning_state)))
+    let stamp = conditions::stamp(&mut reader, &request, &vault.key).await?;
+    let body = conditions::tracked_body(&request, render(&app, &vault, &vault.provisioning_state), stamp.as_ref());
+    conditions::read_answer(&request, stamp.as_ref(), body)
 }
 
 /// A vault goes only when it is empty; soft-deleted instances count, for their data would be lost.
 async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
-    let Some(vault) = db::vaults::get(&mut tx, granted, &vault_id(&request).folded()).await? else {
-        return Ok(Answer::no_content());
-    };
+    let vault = db::vaults::get(&mut tx, granted, &vault_id(&request).folded()).await?;
+    conditions::check(&mut tx, &request, vault.as_ref().map(|vault| vault.key.as_str())).await?;
+    let Some(vault) = vault else { return Ok(Answer::no_content()) };
     check_empty(&mut tx, granted, &vault).await?;
     let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Delete)).await?;
     if let Some(object_id) = &vault.principal_id {
@@ -334,6 +343,7 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
     let mut vaults = Readable::of(&page);
+    let mut stamps = HashMap::new();
     // Who may read nothing here is not worth a look.
     if rights.allow_somewhere_in(READ, &request.path.id.to_string()) {
         let mut reader = app.db.read().await?;
@@ -341,8 +351,14 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             let read = read_some(&mut reader, &request, vaults.after(), page.fetch()).await?;
             vaults.add(read, |vault| rights.allow(READ, &vault.key));
         }
+        if let [first, .., last] | [first @ last] = page.shown(vaults.rows()) {
+            stamps = db::stamps::between(&mut reader, &first.key, &last.key).await?;
+        }
     }
-    Ok(page.answer(&request, vaults.rows(), |vault| render(&app, vault, &vault.provisioning_state)))
+    Ok(page.answer(&request, vaults.rows(), |vault| {
+        let body = render(&app, vault, &vault.provisioning_state);
+        conditions::tracked_body(&request, body, stamps.get(&vault.key))
+    }))
 }
 
 /// Vaults of the group, or else of the subscription, that the path names.

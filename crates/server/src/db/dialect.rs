@@ -26,6 +26,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "instance_tags", include_str!("../../migrations/0003_instance_tags.sql")),
     (4, "exports", include_str!("../../migrations/0004_exports.sql")),
     (5, "guards", include_str!("../../migrations/0005_guards.sql")),
+    (7, "stamps", include_str!("../../migrations/0007_stamps.sql")),
     (8, "role_definitions", include_str!("../../migrations/0008_role_definitions.sql")),
     (9, "management_locks", include_str!("../../migrations/0009_management_locks.sql")),
     (10, "operational_looks", include_str!("../../migrations/0010_operational_looks.sql")),

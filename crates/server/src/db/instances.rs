@@ -137,9 +137,9 @@ pub async fn set_state(
     .bind(provisioning_state)
     .bind(error.map(Value::to_string))
     .bind(now)
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    super::stamps::moved_on(conn, key).await
 }
 
 /// The instance is protected now: state `ProtectionConfigured`, the time since when (kept if it was protected before),
@@ -212,9 +212,9 @@ pub async fn apply_update(
     .bind(to_json("instance", instance)?)
     .bind(policy_key)
     .bind(now)
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    super::stamps::moved_on(conn, key).await
 }
 
 /// Replaces the user's labels of an instance.
@@ -251,9 +251,9 @@ pub async fn set_deletion(conn: &mut Conn, _granted: &Granted, key: &str, deleti
     .bind(deletion.map(|deletion| deletion.billing_end))
     .bind(deletion.map(|deletion| deletion.purge_at))
     .bind(deletion.map(|deletion| deletion.activity_id.as_str()))
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    super::stamps::moved_on(conn, key).await
 }
 
 /// The instance of that folded id, deleted or not.
@@ -411,6 +411,7 @@ pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResul
 /// [`DbError`] when the database fails.
 pub async fn purge(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<()> {
     super::role_assignments::delete_within(conn, granted, key).await?;
+    super::stamps::forget(conn, key).await?;
     sqlx::query("DELETE FROM recovery_points WHERE instance_key = $1").bind(key).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM backup_instances WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())

@@ -20,6 +20,7 @@ pub mod principals;
 pub mod resource_groups;
 pub mod role_assignments;
 pub mod role_definitions;
+pub mod stamps;
 pub mod storage_accounts;
 pub mod subscriptions;
 pub mod vaults;

@@ -119,6 +119,7 @@ pub async fn page(
 /// # Errors
 /// [`super::DbError`] when the database fails or an instance still uses the policy.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
+    super::stamps::forget(conn, key).await?;
     sqlx::query("DELETE FROM backup_policies WHERE key = $1").bind(key).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM backup_policy_versions WHERE policy_key = $1").bind(key).execute(conn).await?;
     Ok(())

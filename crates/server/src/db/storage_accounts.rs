@@ -179,6 +179,7 @@ pub async fn list_in_subscription(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
+    super::stamps::forget(conn, key).await?;
     sqlx::query("DELETE FROM storage_accounts WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

@@ -155,6 +155,7 @@ pub async fn list_in_subscription(
 /// # Errors
 /// [`super::DbError`] when the database fails or something in the vault is left.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
+    super::stamps::forget(conn, key).await?;
     sqlx::query("DELETE FROM backup_vaults WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

@@ -35,6 +35,11 @@ struct Guarded {
     admin_object: String,
 }
 
+/// The header with a second token; none if it is empty.
+fn second_token(auxiliary: &str) -> Vec<(&str, &str)> {
+    if auxiliary.is_empty() { Vec::new() } else { vec![("x-ms-authorization-auxiliary", auxiliary)] }
+}
+
 impl Guarded {
     async fn start() -> Self {
         Self::start_with(Parts::default()).await
@@ -98,7 +103,7 @@ impl Guarded {
     /// The administrator's attempt, with the operation's own request id.
     async fn attempt(&self, operation: CriticalOperation, auxiliary: &str) -> Answer {
         let (method, path, body) = self.request(operation, &json!([operation.request_id(&self.guard)]));
-        self.service.send_with(&self.admin, auxiliary, method, &path, Some(&body)).await
+        self.service.send_with(&self.admin, method, &path, &second_token(auxiliary), Some(&body)).await
     }
 
     async fn attempt_with(&self, operation: CriticalOperation, list: Value) -> Answer {
@@ -213,10 +218,10 @@ async fn a_second_token_gives_no_right_on_the_path_and_must_be_one_of_ours() {
     let (nobody, _) = guarded.service.stranger("nobody").await;
     let auxiliary = format!("Bearer {}", guarded.admin);
     let vault = guarded.service.vault();
-    let answer = guarded.service.send_with(&nobody, &auxiliary, Method::GET, &vault, None).await;
+    let answer = guarded.service.send_with(&nobody, Method::GET, &vault, &second_token(&auxiliary), None).await;
     assert_eq!((answer.status, answer.code().as_str()), (403, "AuthorizationFailed"));
     let get = async |auxiliary: &str| {
-        let answer = guarded.service.send_with(&guarded.admin, auxiliary, Method::GET, &vault, None).await;
+        let answer = guarded.service.send_with(&guarded.admin, Method::GET, &vault, &second_token(auxiliary), None).await;
         (answer.status, answer.code())
     };
     assert_eq!(get(&format!("Bearer abc, {auxiliary}")).await.0, 200, "the first that is ours");

@@ -6,6 +6,7 @@ mod answers;
 mod approvals;
 mod changes;
 mod guards;
+mod conditions;
 mod paging;
 mod removal;
 mod restores;

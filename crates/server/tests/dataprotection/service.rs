@@ -142,16 +142,16 @@ impl Service {
 
     /// Sends a request with that token, none if it is empty. A path without a query gets the how-to's api-version.
     pub(crate) async fn send(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        self.send_with(token, "", method, path, body).await
+        self.send_with(token, method, path, &[], body).await
     }
 
-    /// The same with a second token, none if it is empty.
+    /// The same with further headers.
     pub(crate) async fn send_with(
         &self,
         token: &str,
-        auxiliary: &str,
         method: Method,
         path: &str,
+        headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Answer {
         let url =
@@ -162,11 +162,11 @@ impl Service {
             (false, false) => format!("{url}?api-version={VERSION}"),
         };
         let mut request = self.client.request(method, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if !token.is_empty() {
             request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        if !auxiliary.is_empty() {
-            request = request.header("x-ms-authorization-auxiliary", auxiliary);
         }
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());

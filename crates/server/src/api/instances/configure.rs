@@ -14,7 +14,7 @@ use super::{authorize_account, bad_account_id, enqueue, instance_id, invalid, re
 use crate::App;
 use crate::api::critical::Approval;
 use crate::api::operations::{self, Beginning};
-use crate::api::{Answer, Request, vaults};
+use crate::api::{Answer, Request, conditions, vaults};
 use crate::config::Waiting;
 use crate::db::instances::StoredInstance;
 use crate::db::jobs::Job;
@@ -210,6 +210,8 @@ pub(super) async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         return Err(wrong_state(existing, "configure"));
     }
     let own_key = existing.as_ref().map(|existing| existing.key.as_str());
+    conditions::check(&mut tx, &request, own_key).await?;
+    let is_new = own_key.is_none();
     let checked = check(&mut tx, &request, &vault, instance, &account, own_key).await?;
     let (mut stored, operation) = match existing {
         None => create(&mut tx, &request, &vault, &id, checked).await?,
@@ -220,8 +222,9 @@ pub(super) async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         db::instances::set_tags(&mut tx, request.granted()?, &stored.key, &tags, request.now).await?;
         stored.tags = tags;
     }
+    let stamp = conditions::change(&mut tx, &request, &stored.key, is_new).await?;
     tx.commit().await?;
-    let answer = Answer::created(render(&stored));
+    let answer = conditions::written_answer(Answer::created(render(&stored)), &stamp);
     Ok(operations::with_status_url(answer, &app, &request, &vault, &operation, Waiting::Create))
 }
 

@@ -21,7 +21,7 @@ use super::critical;
 use super::operations::{self, Beginning};
 use super::page::Page;
 use super::vaults::{self, not_found, vault_id};
-use super::{Access, Answer, Request, Route};
+use super::{Access, Answer, Request, Route, conditions};
 use crate::App;
 use crate::auth::{self, Rights};
 use crate::config::Waiting;
@@ -219,7 +219,8 @@ fn running<'a>(vault: &'a Vault, waiting: Waiting, resource_key: Option<&'a str>
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut reader = app.db.read().await?;
     let (_, stored) = require(&mut reader, &request).await?;
-    Ok(Answer::ok(render(&stored)))
+    let stamp = conditions::stamp(&mut reader, &request, &stored.key).await?;
+    conditions::read_answer(&request, stamp.as_ref(), render(&stored))
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -248,12 +249,10 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let key = instance_id(&request).folded();
     let mut tx = app.db.write().await?;
     let vault = vaults::require(&mut tx, &request).await?;
-    let Some(stored) = db::instances::get(&mut tx, granted, &key).await? else {
-        return Ok(Answer::no_content());
-    };
-    if stored.state == ProtectionState::SoftDeleted {
-        return Ok(Answer::no_content());
-    }
+    let stored = db::instances::get(&mut tx, granted, &key).await?;
+    let stored = stored.filter(|stored| stored.state != ProtectionState::SoftDeleted);
+    conditions::check(&mut tx, &request, stored.as_ref().map(|stored| stored.key.as_str())).await?;
+    let Some(stored) = stored else { return Ok(Answer::no_content()) };
     let jobs = db::jobs::unfinished(&mut tx, &key, "delete_instance").await?;
     if let Some(operation) = jobs.into_iter().next_back().and_then(|job| job.operation_id) {
         return Ok(operations::accepted(&app, &request, &vault, &operation, Waiting::Delete));
