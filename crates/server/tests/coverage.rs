@@ -19,33 +19,7 @@ use common::Got;
 use world::{World, role_id};
 
 /// The operations of the specification that are not served yet.
-const NOT_SERVED: &[&str] = &[
-    "DeletedBackupVaults_Get",
-    "DeletedBackupVaults_ListByLocation",
-    "DppResourceGuardProxy_CreateOrUpdate",
-    "DppResourceGuardProxy_Delete",
-    "DppResourceGuardProxy_Get",
-    "DppResourceGuardProxy_List",
-    "DppResourceGuardProxy_UnlockDelete",
-    "ResourceGuards_Delete",
-    "ResourceGuards_Get",
-    "ResourceGuards_GetBackupSecurityPINRequestsObjects",
-    "ResourceGuards_GetDefaultBackupSecurityPINRequestsObject",
-    "ResourceGuards_GetDefaultDeleteProtectedItemRequestsObject",
-    "ResourceGuards_GetDefaultDeleteResourceGuardProxyRequestsObject",
-    "ResourceGuards_GetDefaultDisableSoftDeleteRequestsObject",
-    "ResourceGuards_GetDefaultUpdateProtectedItemRequestsObject",
-    "ResourceGuards_GetDefaultUpdateProtectionPolicyRequestsObject",
-    "ResourceGuards_GetDeleteProtectedItemRequestsObjects",
-    "ResourceGuards_GetDeleteResourceGuardProxyRequestsObjects",
-    "ResourceGuards_GetDisableSoftDeleteRequestsObjects",
-    "ResourceGuards_GetResourcesInResourceGroup",
-    "ResourceGuards_GetResourcesInSubscription",
-    "ResourceGuards_GetUpdateProtectedItemRequestsObjects",
-    "ResourceGuards_GetUpdateProtectionPolicyRequestsObjects",
-    "ResourceGuards_Patch",
-    "ResourceGuards_Put",
-];
+const NOT_SERVED: &[&str] = &["DeletedBackupVaults_Get", "DeletedBackupVaults_ListByLocation"];
 
 /// What is answered without a token: how to get one, whether the service is there, and what carries a signature of its own.
 const PUBLIC: &[&str] = &[

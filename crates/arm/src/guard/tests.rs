@@ -33,6 +33,13 @@ fn a_guard_lists_eighteen_operations_and_leaves_out_what_is_excluded() {
 }
 
 #[test]
+fn operations_that_no_guard_lists_are_excluded_all_the_same_where_clients_do() {
+    let excluded = exclusions(&["Microsoft.RecoveryServices/vaults/backupConfig/delete"]).unwrap();
+    assert_eq!(excluded, ["Microsoft.RecoveryServices/vaults/backupconfig/delete"]);
+    assert_eq!(guard(&excluded)["properties"]["resourceGuardOperations"].as_array().map(Vec::len), Some(18));
+}
+
+#[test]
 fn what_is_mandatory_or_unknown_cannot_be_excluded() {
     for operation in [
         CriticalOperation::RemoveGuard.name(),
@@ -44,6 +51,8 @@ fn what_is_mandatory_or_unknown_cannot_be_excluded() {
         assert_eq!(invalid.target, EXCLUSIONS);
         assert!(invalid.message.contains("mandatory"), "{}", invalid.message);
     }
+    let policies = "Microsoft.DataProtection/backupVaults/backupPolicies/write";
+    assert!(exclusions(&[policies]).is_err(), "it is as critical as the change of an instance, and goes with that");
     assert!(exclusions(&["backupInstances/delete"]).unwrap_err().message.contains("'backupInstances/delete' is not"));
     let forged = CriticalOperation::ALL.iter().map(|operation| operation.name().to_owned()).collect::<Vec<_>>();
     assert!(!is_excluded(CriticalOperation::RemoveGuard, &forged) && is_excluded(CriticalOperation::Restore, &forged));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::critical::{self, Approval};
 use super::vaults::{self, not_found, vault_id};
-use super::{Access, Answer, Request, Route};
+use super::{Access, Answer, Request, Route, conditions};
 use crate::App;
 use crate::clock::MICROS_PER_SECOND;
 use crate::db::guard_proxies::{Link, Proxy};
@@ -102,6 +102,9 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let guard = guard.ok_or_else(|| bad_guard_id(&wanted.guard.to_string(), "there is no such resource guard"))?;
     let granted = request.granted()?;
     let existing = db::guard_proxies::of_vault(&mut tx, granted, &vault.key).await?;
+    let same = existing.as_ref().filter(|link| link.proxy.key == id.folded());
+    conditions::check(&mut tx, &request, same.map(|link| link.proxy.key.as_str())).await?;
+    let is_new = existing.is_none();
     let proxy = match existing {
         Some(link) if link.proxy.key != id.folded() => return Err(already_linked(&vault, &link)),
         Some(link) => {
@@ -124,8 +127,10 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         },
     };
     db::guard_proxies::put(&mut tx, granted, &proxy).await?;
+    let stamp = conditions::change(&mut tx, &request, &proxy.key, is_new).await?;
     tx.commit().await?;
-    Ok(Answer::ok(render(&Link { proxy, guard_id: guard.id, exclusions: guard.exclusions })))
+    let link = Link { proxy, guard_id: guard.id, exclusions: guard.exclusions };
+    Ok(conditions::written_answer(Answer::ok(render(&link)), &stamp))
 }
 
 fn already_linked(vault: &Vault, link: &Link) -> ApiError {
@@ -139,7 +144,9 @@ fn already_linked(vault: &Vault, link: &Link) -> ApiError {
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut reader = app.db.read().await?;
     let (_, link) = find(&mut reader, &request).await?;
-    link.map(|link| Answer::ok(render(&link))).ok_or_else(|| not_found(&proxy_id(&request)))
+    let link = link.ok_or_else(|| not_found(&proxy_id(&request)))?;
+    let stamp = conditions::stamp(&mut reader, &request, &link.proxy.key).await?;
+    conditions::read_answer(&request, stamp.as_ref(), render(&link))
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -153,6 +160,7 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
     let (vault, link) = find(&mut tx, &request).await?;
+    conditions::check(&mut tx, &request, link.as_ref().map(|link| link.proxy.key.as_str())).await?;
     let Some(Link { proxy, .. }) = link else { return Ok(Answer::no_content()) };
     critical::use_unlock(&mut tx, &request, &vault, CriticalOperation::RemoveGuard, &proxy.key).await?;
     db::role_assignments::delete_within(&mut tx, granted, &proxy.key).await?;

@@ -1,17 +1,20 @@
 //! Resource guards: what in a vault needs the approval of whoever has rights on the guard.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use blobkeep_arm::guard::{GuardRequest, GuardView, RESOURCE_GUARD};
 use blobkeep_arm::id::fold_location;
 use blobkeep_arm::instance::check_name;
-use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
+use blobkeep_arm::stamp::Stamp;
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
 use http::Method;
 use serde_json::Value;
 
+use super::page::{Page, Readable};
 use super::resource_groups::find_group;
 use super::vaults::not_found;
-use super::{Access, Answer, Request, Route};
+use super::{Access, Answer, Request, Route, conditions};
 use crate::App;
 use crate::auth::Rights;
 use crate::db::guards::Guard;
@@ -112,7 +115,10 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
-    let mut guard = match db::guards::get(&mut tx, granted, &id.folded()).await? {
+    let existing = db::guards::get(&mut tx, granted, &id.folded()).await?;
+    conditions::check(&mut tx, &request, existing.as_ref().map(|guard| guard.key.as_str())).await?;
+    let is_new = existing.is_none();
+    let mut guard = match existing {
         Some(guard) if fold_location(&guard.location) != fold_location(location) => {
             return Err(ApiError::of(
                 ErrorCode::InvalidResourceLocation,
@@ -129,8 +135,9 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }
     guard.updated_at = request.now;
     db::guards::put(&mut tx, granted, &guard).await?;
+    let stamp = conditions::change(&mut tx, &request, &guard.key, is_new).await?;
     tx.commit().await?;
-    Ok(Answer::ok(render(&guard)))
+    Ok(written(&request, &guard, &stamp))
 }
 
 /// A new guard in the spelling of its group.
@@ -152,31 +159,41 @@ async fn new_guard(conn: &mut Conn, request: &Request, id: &ResourceId, location
     })
 }
 
+fn written(request: &Request, guard: &Guard, stamp: &Stamp) -> Answer {
+    let body = conditions::tracked_body(request, render(guard), Some(stamp));
+    conditions::written_answer(Answer::ok(body), stamp)
+}
+
 async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let wanted = GuardRequest::parse(&request.json()?)?;
     let mut tx = app.db.write().await?;
     let mut guard = require(&mut tx, &request).await?;
+    conditions::check(&mut tx, &request, Some(&guard.key)).await?;
     if let Some(tags) = wanted.tags {
         guard.tags = tags;
-        guard.updated_at = request.now;
-        db::guards::put(&mut tx, request.granted()?, &guard).await?;
-        tx.commit().await?;
     }
-    Ok(Answer::ok(render(&guard)))
+    guard.updated_at = request.now;
+    db::guards::put(&mut tx, request.granted()?, &guard).await?;
+    let stamp = conditions::change(&mut tx, &request, &guard.key, false).await?;
+    tx.commit().await?;
+    Ok(written(&request, &guard, &stamp))
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut reader = app.db.read().await?;
-    Ok(Answer::ok(render(&require(&mut reader, &request).await?)))
+    let guard = require(&mut reader, &request).await?;
+    let stamp = conditions::stamp(&mut reader, &request, &guard.key).await?;
+    let body = conditions::tracked_body(&request, render(&guard), stamp.as_ref());
+    conditions::read_answer(&request, stamp.as_ref(), body)
 }
 
 /// A guard that protects a vault stays: without it nobody could say any more what it protects.
 async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
-    let Some(guard) = db::guards::get(&mut tx, granted, &guard_id(&request).folded()).await? else {
-        return Ok(Answer::no_content());
-    };
+    let existing = db::guards::get(&mut tx, granted, &guard_id(&request).folded()).await?;
+    conditions::check(&mut tx, &request, existing.as_ref().map(|guard| guard.key.as_str())).await?;
+    let Some(guard) = existing else { return Ok(Answer::no_content()) };
     let vaults = db::guards::vaults_of(&mut tx, granted, &guard.key).await?;
     if !vaults.is_empty() {
         let reason = format!(
@@ -193,15 +210,33 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    let mut reader = app.db.read().await?;
-    let group = request.param("group");
-    let guards = if group.is_empty() {
-        db::guards::list_in_subscription(&mut reader, request.param("subscription")).await?
+    let mut guards = Readable::of(&page);
+    let mut stamps = HashMap::new();
+    // Who may read nothing here is not worth a look.
+    if rights.allow_somewhere_in(READ, &request.path.id.to_string()) {
+        let mut reader = app.db.read().await?;
+        while guards.wants_more() {
+            let read = read_some(&mut reader, &request, guards.after(), page.fetch()).await?;
+            guards.add(read, |guard: &Guard| rights.allow(READ, &guard.key));
+        }
+        if let [first, .., last] | [first @ last] = page.shown(guards.rows()) {
+            stamps = db::stamps::between(&mut reader, &first.key, &last.key).await?;
+        }
+    }
+    Ok(page.answer(&request, guards.rows(), |guard| {
+        conditions::tracked_body(&request, render(guard), stamps.get(&guard.key))
+    }))
+}
+
+/// Guards of the group, or else of the subscription, that the path names.
+async fn read_some(conn: &mut Conn, request: &Request, after: &str, limit: i64) -> ApiResult<Vec<Guard>> {
+    let (subscription, group) = (request.param("subscription"), request.param("group"));
+    Ok(if group.is_empty() {
+        db::guards::list_in_subscription(conn, subscription, after, limit).await?
     } else {
-        let group = ResourceId::group_scope(request.param("subscription"), group);
-        db::guards::list_in_group(&mut reader, &group.folded()).await?
-    };
-    let readable = guards.iter().filter(|guard| rights.allow(READ, &guard.key));
-    Ok(Answer::ok(envelope::list(readable.map(render).collect(), None)))
+        let group = ResourceId::group_scope(subscription, group);
+        db::guards::list_in_group(conn, &group.folded(), after, limit).await?
+    })
 }

@@ -6,10 +6,10 @@
 
 pub mod answer;
 pub mod authorization;
-pub mod cross_region;
-mod critical;
-mod custom_role;
 mod conditions;
+mod critical;
+pub mod cross_region;
+mod custom_role;
 pub mod deleted_instances;
 pub mod discovery;
 pub mod exports;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{Answer, Request};
 use crate::App;
+use crate::db::guards::Guard;
 use crate::db::instances::StoredInstance;
 use crate::db::jobs::Job;
 use crate::db::points::Point;
@@ -68,6 +69,14 @@ pub(super) trait Listed {
 }
 
 impl Listed for Vault {
+    type Place = String;
+
+    fn place(&self) -> String {
+        self.key.clone()
+    }
+}
+
+impl Listed for Guard {
     type Place = String;
 
     fn place(&self) -> String {

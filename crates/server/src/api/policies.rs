@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blobkeep_arm::guard::{CriticalOperation, operation_requests};
 use blobkeep_arm::instance::{ProtectionState, check_name};
 use blobkeep_arm::policy::Policy;
-use blobkeep_arm::{ApiError, ErrorCode, ResourceId, schedule};
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope, schedule};
 use http::Method;
 use uuid::Uuid;
 

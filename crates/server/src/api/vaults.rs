@@ -156,7 +156,7 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
     db::vaults::put(&mut tx, granted, &vault).await?;
     // The store of a new vault is made later, and is told then.
-    if let Some(before) = before {
+    if let Some(before) = &before {
         follow_immutability(&mut tx, &request, &vault, before.immutability()).await?;
     }
     let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Create)).await?;

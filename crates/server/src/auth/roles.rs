@@ -285,7 +285,7 @@ pub const BUILT_IN: &[Role] = &[
             "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action",
         ],
     },
-    // Of the first role's 26 entries seven could be read; the others are what its description asks for.
+    // Of the first role's 26 entries six could be read; the others are what its description asks for.
     Role {
         guid: "c2a970b4-16a7-4a51-8c84-8a8ea6ee0bb8",
         name: "Backup MUA Admin",

@@ -109,6 +109,7 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, proxy: &Proxy) -> DbResult
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, proxy: &Proxy) -> DbResult<()> {
+    super::stamps::forget(conn, &proxy.key).await?;
     sqlx::query("DELETE FROM resource_guard_proxies WHERE key = $1").bind(&proxy.key).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM unlocked_deletes WHERE vault_key = $1").bind(&proxy.vault_key).execute(&mut *conn).await?;
     set_guarded(conn, &proxy.vault_key, false).await
@@ -118,9 +119,9 @@ async fn set_guarded(conn: &mut Conn, vault_key: &str, is_guarded: bool) -> DbRe
     sqlx::query("UPDATE backup_vaults SET is_guarded = $2 WHERE key = $1")
         .bind(vault_key)
         .bind(i64::from(is_guarded))
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
-    Ok(())
+    super::stamps::moved_on(conn, vault_key).await
 }
 
 /// Lets the principal of the grant delete something in the vault, once and until `expires_at` (µs). Forgets what has expired.

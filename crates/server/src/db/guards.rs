@@ -91,9 +91,11 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
-pub async fn list_in_group(conn: &mut Conn, group_key: &str) -> DbResult<Vec<Guard>> {
-    let rows = sqlx::query("SELECT * FROM resource_guards WHERE group_key = $1 ORDER BY key")
+pub async fn list_in_group(conn: &mut Conn, group_key: &str, after: &str, limit: i64) -> DbResult<Vec<Guard>> {
+    let rows = sqlx::query("SELECT * FROM resource_guards WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
         .bind(group_key)
+        .bind(after)
+        .bind(limit)
         .fetch_all(conn)
         .await?;
     rows.iter().map(read).collect()
@@ -103,11 +105,19 @@ pub async fn list_in_group(conn: &mut Conn, group_key: &str) -> DbResult<Vec<Gua
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
-pub async fn list_in_subscription(conn: &mut Conn, subscription_id: &str) -> DbResult<Vec<Guard>> {
-    let rows = sqlx::query("SELECT * FROM resource_guards WHERE subscription_key = $1 ORDER BY key")
-        .bind(subscription_id.to_lowercase())
-        .fetch_all(conn)
-        .await?;
+pub async fn list_in_subscription(
+    conn: &mut Conn,
+    subscription_id: &str,
+    after: &str,
+    limit: i64,
+) -> DbResult<Vec<Guard>> {
+    let rows =
+        sqlx::query("SELECT * FROM resource_guards WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+            .bind(subscription_id.to_lowercase())
+            .bind(after)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?;
     rows.iter().map(read).collect()
 }
 
@@ -131,6 +141,7 @@ pub async fn vaults_of(conn: &mut Conn, _granted: &Granted, guard_key: &str) -> 
 /// # Errors
 /// [`super::DbError`] when the database fails or a vault is still linked to it.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
+    super::stamps::forget(conn, key).await?;
     sqlx::query("DELETE FROM resource_guards WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

@@ -28,8 +28,8 @@ use tokio::task::JoinHandle;
 
 pub use accounts::SourceBrowser;
 pub use engine::Vaults;
-pub use limits::Limits;
 pub use exports::forget as forget_exports;
+pub use limits::Limits;
 pub use operational::last_look;
 
 use crate::App;

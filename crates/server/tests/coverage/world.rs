@@ -52,6 +52,8 @@ impl World {
         world
             .sql("CREATE TRIGGER hold AFTER INSERT ON jobs BEGIN UPDATE jobs SET not_before = 9000000000000000000 WHERE id = NEW.id; END")
             .await;
+        let guard = format!("{}/providers/Microsoft.DataProtection/resourceGuards/guard", world.group);
+        world.service.put(&guard, json!({"location": "westus", "properties": {}})).await.expect(200);
         for account in ["protected", "deleted", "free"] {
             world.service.put(&world.account(account), account_body()).await.expect(200);
         }
@@ -83,6 +85,9 @@ impl World {
             ("policy", "daily".to_owned()),
             ("instance", "one".to_owned()),
             ("point", POINT.to_owned()),
+            ("guard", "guard".to_owned()),
+            ("requests", "dppModifyPolicy".to_owned()),
+            ("requestName", "default".to_owned()),
             ("job", jobs.body["value"][0]["name"].as_str().unwrap().to_owned()),
             ("operation", operation),
             ("export", last_segment(export.header("location"))),

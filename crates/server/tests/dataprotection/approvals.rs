@@ -221,7 +221,8 @@ async fn a_second_token_gives_no_right_on_the_path_and_must_be_one_of_ours() {
     let answer = guarded.service.send_with(&nobody, Method::GET, &vault, &second_token(&auxiliary), None).await;
     assert_eq!((answer.status, answer.code().as_str()), (403, "AuthorizationFailed"));
     let get = async |auxiliary: &str| {
-        let answer = guarded.service.send_with(&guarded.admin, Method::GET, &vault, &second_token(auxiliary), None).await;
+        let answer =
+            guarded.service.send_with(&guarded.admin, Method::GET, &vault, &second_token(auxiliary), None).await;
         (answer.status, answer.code())
     };
     assert_eq!(get(&format!("Bearer abc, {auxiliary}")).await.0, 200, "the first that is ours");

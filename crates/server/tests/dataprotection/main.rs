@@ -5,8 +5,8 @@
 mod answers;
 mod approvals;
 mod changes;
-mod guards;
 mod conditions;
+mod guards;
 mod paging;
 mod removal;
 mod restores;
