@@ -7,6 +7,7 @@
 //! `envelope` (the shapes that all answers share), then one file per resource.
 
 pub mod cross_region;
+pub mod deleted_vault;
 pub mod envelope;
 pub mod error;
 pub mod feature;

@@ -11,6 +11,7 @@ mod critical;
 pub mod cross_region;
 mod custom_role;
 pub mod deleted_instances;
+pub mod deleted_vaults;
 pub mod discovery;
 pub mod exports;
 pub mod features;
@@ -77,6 +78,7 @@ pub fn routes() -> Vec<&'static Route> {
         guards::ROUTES,
         guard_requests::ROUTES,
         guard_proxies::ROUTES,
+        deleted_vaults::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

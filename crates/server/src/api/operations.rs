@@ -9,7 +9,7 @@ use blobkeep_arm::envelope::{self, OperationStatus};
 use blobkeep_arm::id::fold_location;
 use blobkeep_arm::operation::{job_info, operation_id};
 use blobkeep_arm::time::format_instant;
-use blobkeep_arm::{ApiError, ErrorCode};
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
 use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -50,6 +50,15 @@ pub const ROUTES: &[Route] = &[
         pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/operationStatus/{operation}",
         access: Access::SignedIn,
         handler: |app, request| Box::pin(status(app, request, "Microsoft.DataProtection/operationStatus/read")),
+    },
+    Route {
+        operation: "OperationStatusResourceGroupLocation_Get",
+        method: Method::GET,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/locations/{location}/operationStatus/{operation}",
+        access: Access::SignedIn,
+        handler: |app, request| {
+            Box::pin(status(app, request, "Microsoft.DataProtection/locations/operationStatus/read"))
+        },
     },
     Route {
         operation: "OperationStatusBackupVaultContext_Get",
@@ -129,17 +138,29 @@ pub(super) fn with_status_url(
     id: &str,
     waiting: Waiting,
 ) -> Answer {
+    let url = tracking_url(request, &vault.subscription_id, &vault.location, "operationStatus", id);
+    with_tracking(answer, app, url, waiting)
+}
+
+fn with_tracking(answer: Answer, app: &App, status_url: String, waiting: Waiting) -> Answer {
     let seconds = app.config.operations.retry_after.seconds(waiting);
-    answer.header("Retry-After", seconds.to_string()).header(
-        "Azure-AsyncOperation",
-        tracking_url(request, &vault.subscription_id, &vault.location, "operationStatus", id),
-    )
+    answer.header("Retry-After", seconds.to_string()).header("Azure-AsyncOperation", status_url)
 }
 
 /// A 202 with status URL, result URL and `Retry-After`: what everything but a PUT sends.
 pub(super) fn accepted(app: &App, request: &Request, vault: &Vault, id: &str, waiting: Waiting) -> Answer {
     let location = tracking_url(request, &vault.subscription_id, &vault.location, "operationResults", id);
     with_status_url(Answer::accepted(), app, request, vault, id, waiting).header("Location", location)
+}
+
+/// The same with the status below the vault's resource group: what the deletion of a vault sends (recorded).
+pub(super) fn accepted_in_group(app: &App, request: &Request, vault: &Vault, id: &str, waiting: Waiting) -> Answer {
+    let group = ResourceId::parse(&vault.id).map(|id| id.scope()).unwrap_or_default();
+    let location = fold_location(&vault.location);
+    let status_url = request
+        .absolute_url(&format!("{group}/providers/Microsoft.DataProtection/locations/{location}/operationStatus/{id}"));
+    let result_url = tracking_url(request, &vault.subscription_id, &vault.location, "operationResults", id);
+    with_tracking(Answer::accepted(), app, status_url, waiting).header("Location", result_url)
 }
 
 fn tracking_url(request: &Request, subscription: &str, location: &str, kind: &str, id: &str) -> String {

@@ -89,6 +89,7 @@ const SERVED: &[Provider] = &[
             ("backupInstances", DATA_PROTECTION),
             ("locations", DATA_PROTECTION),
             ("locations/checkNameAvailability", DATA_PROTECTION),
+            ("locations/deletedVaults", DATA_PROTECTION),
             ("locations/operationStatus", DATA_PROTECTION),
             ("locations/operationResults", DATA_PROTECTION),
             ("operations", DATA_PROTECTION),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::critical::Approval;
 use super::operations::{self, Beginning};
 use super::page::{Page, Readable};
-use super::{Access, Answer, Request, Route, conditions, instances};
+use super::{Access, Answer, Request, Route, conditions, deleted_vaults, instances};
 use crate::App;
 use crate::auth::{Granted, Rights};
 use crate::config::Waiting;
@@ -134,12 +134,11 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             &[("name", id.name()), ("kind", "Microsoft.DataProtection/backupVaults"), ("rule", rule)],
         )
     })?;
-    if request.header("x-ms-deleted-vault-id").is_some() {
-        let reason = "deleted vaults are not kept; create the vault without the header x-ms-deleted-vault-id";
-        return Err(ApiError::of(ErrorCode::NotSupported, &[("what", "Undeleting a vault"), ("reason", reason)]));
-    }
     let body = request.json()?;
     let wanted = VaultRequest::parse(&body)?;
+    if request.headers.contains_key(deleted_vaults::HEADER) {
+        return deleted_vaults::undelete(app, request, wanted).await;
+    }
     let approval = approval_of(&app, &request, &body).await?;
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
@@ -173,7 +172,7 @@ async fn approval_of(app: &App, request: &Request, body: &Value) -> ApiResult<Ap
 }
 
 /// An operation that has ended when its request is answered.
-fn done(vault: &Vault, waiting: Waiting) -> Beginning<'_> {
+pub(super) fn done(vault: &Vault, waiting: Waiting) -> Beginning<'_> {
     Beginning { vault, waiting, state: OperationState::Succeeded, job_id: None, resource_key: Some(&vault.key) }
 }
 
@@ -239,7 +238,12 @@ fn check_location(vault: &Vault, wanted: &VaultRequest) -> ApiResult<()> {
 }
 
 /// An identity that is there is kept, with its roles, unless the request says `None`.
-async fn with_identity(conn: &mut Conn, mut vault: Vault, wanted: Option<IdentityType>, now: i64) -> ApiResult<Vault> {
+pub(super) async fn with_identity(
+    conn: &mut Conn,
+    mut vault: Vault,
+    wanted: Option<IdentityType>,
+    now: i64,
+) -> ApiResult<Vault> {
     match (wanted, vault.principal_id.as_deref()) {
         (Some(IdentityType::SystemAssigned), None) => {
             let principal = db::principals::create_managed_identity(conn, &vault.name, &vault.key, now).await?;
@@ -301,42 +305,33 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     conditions::read_answer(&request, stamp.as_ref(), body)
 }
 
-/// A vault goes only when it is empty; soft-deleted instances count, for their data would be lost.
+/// A vault goes only when nothing is protected in it any more.
 async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
     let mut tx = app.db.write().await?;
     let vault = db::vaults::get(&mut tx, granted, &vault_id(&request).folded()).await?;
     conditions::check(&mut tx, &request, vault.as_ref().map(|vault| vault.key.as_str())).await?;
     let Some(vault) = vault else { return Ok(Answer::no_content()) };
-    check_empty(&mut tx, granted, &vault).await?;
+    check_deletable(&mut tx, granted, &vault).await?;
+    deleted_vaults::delete(&mut tx, &request, &vault).await?;
+    // After the vault has moved: who follows the operation asks for it where the vault was.
     let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Delete)).await?;
-    if let Some(object_id) = &vault.principal_id {
-        db::principals::delete(&mut tx, object_id).await?;
-    }
-    db::role_assignments::delete_within(&mut tx, granted, &vault.key).await?;
-    db::vaults::delete(&mut tx, granted, &vault.key).await?;
     tx.commit().await?;
-    Ok(operations::accepted(&app, &request, &vault, &operation, Waiting::Delete))
+    Ok(operations::accepted_in_group(&app, &request, &vault, &operation, Waiting::Delete))
 }
 
-async fn check_empty(conn: &mut Conn, granted: &Granted, vault: &Vault) -> ApiResult<()> {
+async fn check_deletable(conn: &mut Conn, granted: &Granted, vault: &Vault) -> ApiResult<()> {
     let instances = db::instances::list(conn, granted, &vault.key, false).await?;
-    let deleted = db::instances::list(conn, granted, &vault.key, true).await?;
-    let policies = db::policies::list(conn, granted, &vault.key).await?;
     let link = db::guard_proxies::of_vault(conn, granted, &vault.key).await?;
-    let named = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
-    let content = [
-        named("the backup instances", instances.iter().map(|each| each.name.as_str()).collect()),
-        named("the soft-deleted backup instances", deleted.iter().map(|each| each.name.as_str()).collect()),
-        named("the backup policies", policies.iter().map(|each| each.name.as_str()).collect()),
-        named("the resource guard proxy", link.iter().map(|link| link.proxy.name.as_str()).collect()),
-    ];
-    match content.into_iter().flatten().next() {
-        None => Ok(()),
-        Some(content) => {
-            Err(ApiError::of(ErrorCode::UserErrorVaultNotEmpty, &[("vault", &vault.id), ("content", &content)]))
-        }
+    if instances.is_empty() && link.is_none() {
+        return Ok(());
     }
+    let names: Vec<&str> = instances.iter().map(|each| each.name.as_str()).collect();
+    let content = match &link {
+        Some(link) if names.is_empty() => format!("the resource guard proxy {}", link.proxy.name),
+        _ => format!("the backup instances {}", names.join(", ")),
+    };
+    Err(ApiError::of(ErrorCode::UserErrorVaultNotEmpty, &[("vault", &vault.id), ("content", &content)]))
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -14,6 +14,9 @@ use super::DbResult;
 /// Takes the write lock at once, so that a transaction never fails half-way because another one wrote meanwhile.
 pub const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 
+/// Until the end of the transaction rows may refer to what is not there: for moving rows that refer to each other.
+pub const DEFER_FOREIGN_KEYS: &str = "PRAGMA defer_foreign_keys = ON";
+
 /// Reading connections; handlers hold one for some milliseconds.
 const READING_CONNECTIONS: u32 = 8;
 /// How long to wait for the lock of another process (`doctor`, a backup of the file) before giving up.
@@ -26,6 +29,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "instance_tags", include_str!("../../migrations/0003_instance_tags.sql")),
     (4, "exports", include_str!("../../migrations/0004_exports.sql")),
     (5, "guards", include_str!("../../migrations/0005_guards.sql")),
+    (6, "deleted_vaults", include_str!("../../migrations/0006_deleted_vaults.sql")),
     (7, "stamps", include_str!("../../migrations/0007_stamps.sql")),
     (8, "role_definitions", include_str!("../../migrations/0008_role_definitions.sql")),
     (9, "management_locks", include_str!("../../migrations/0009_management_locks.sql")),

@@ -344,6 +344,20 @@ pub async fn unfinished(conn: &mut Conn, instance_key: &str, kind: &str) -> DbRe
     rows.iter().map(read).collect()
 }
 
+/// The jobs in a vault that have not ended, oldest first.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn unfinished_in_vault(conn: &mut Conn, vault_key: &str) -> DbResult<Vec<Job>> {
+    let rows = sqlx::query(
+        "SELECT * FROM jobs WHERE vault_key = $1 AND status IN ('Queued', 'InProgress') ORDER BY created_at, id",
+    )
+    .bind(vault_key)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Asks for a job to stop: one that waits ends at once, one that runs at its next step. False: it has ended already.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! touches a resource takes a [`crate::auth::Granted`], so that an unchecked path does not compile. No function here may begin a
 //! transaction of its own: the caller decides what belongs together.
 
+pub mod deleted_vaults;
 pub mod dialect;
 pub mod exports;
 pub mod guard_proxies;

@@ -105,14 +105,15 @@ pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<
     Ok(())
 }
 
-/// Ids of what lies in a group: a group with contents is not removed.
+/// Ids of what lies in a group: a group with contents is not removed, also not one to which a deleted vault may come back.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn contents(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Vec<String>> {
     let rows = sqlx::query(
         "SELECT id FROM storage_accounts WHERE group_key = $1
-         UNION ALL SELECT id FROM backup_vaults WHERE group_key = $1
+         UNION ALL SELECT CASE WHEN deleted_at IS NULL THEN id ELSE id || ' (soft-deleted)' END FROM backup_vaults
+             WHERE group_key = $1
          UNION ALL SELECT id FROM resource_guards WHERE group_key = $1 ORDER BY id",
     )
     .bind(key)

@@ -41,7 +41,7 @@ pub struct Vault {
     pub is_guarded: bool,
 }
 
-fn read(row: &SqliteRow) -> DbResult<Vault> {
+pub(super) fn read(row: &SqliteRow) -> DbResult<Vault> {
     let id: String = row.try_get("id")?;
     let what = format!("backup_vaults {id}");
     let tags: String = row.try_get("tags")?;
@@ -96,7 +96,7 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, vault: &Vault) -> DbResult
     Ok(())
 }
 
-/// The vault of that folded id. A grant on anything inside the vault is enough.
+/// The vault of that folded id; a deleted one has another. A grant on anything inside the vault is enough.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
@@ -105,7 +105,7 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
     row.as_ref().map(read).transpose()
 }
 
-/// The vault that the store knows by that id.
+/// The vault that the store knows by that id, deleted or not.
 ///
 /// # Errors
 /// [`super::DbError`] when the database fails.
@@ -120,12 +120,14 @@ pub async fn by_uuid(conn: &mut Conn, _granted: &Granted, vault_uuid: &str) -> D
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list_in_group(conn: &mut Conn, group_key: &str, after: &str, limit: i64) -> DbResult<Vec<Vault>> {
-    let rows = sqlx::query("SELECT * FROM backup_vaults WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
-        .bind(group_key)
-        .bind(after)
-        .bind(limit)
-        .fetch_all(conn)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT * FROM backup_vaults WHERE group_key = $1 AND deleted_at IS NULL AND key > $2 ORDER BY key LIMIT $3",
+    )
+    .bind(group_key)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(read).collect()
 }
 
@@ -140,13 +142,15 @@ pub async fn list_in_subscription(
     after: &str,
     limit: i64,
 ) -> DbResult<Vec<Vault>> {
-    let rows =
-        sqlx::query("SELECT * FROM backup_vaults WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
-            .bind(subscription_id.to_lowercase())
-            .bind(after)
-            .bind(limit)
-            .fetch_all(conn)
-            .await?;
+    let rows = sqlx::query(
+        "SELECT * FROM backup_vaults WHERE subscription_key = $1 AND deleted_at IS NULL AND key > $2
+         ORDER BY key LIMIT $3",
+    )
+    .bind(subscription_id.to_lowercase())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(read).collect()
 }
 

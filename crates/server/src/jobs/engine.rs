@@ -2,6 +2,7 @@
 //! after the vault's own id.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blobkeep_vault::chunk::ChunkSizes;
@@ -59,6 +60,15 @@ impl Vaults {
         })
     }
 
+    /// Removes the vault of that id with everything in it, for good. Nobody may be at work in it. Safe to repeat.
+    pub(super) async fn remove(&self, app: &App, vault_uuid: &str) -> Result<()> {
+        self.open.lock().await.remove(vault_uuid);
+        remove_files(&app.config, vault_uuid).await?;
+        // Whoever looked meanwhile holds nothing that is there.
+        self.open.lock().await.remove(vault_uuid);
+        Ok(())
+    }
+
     async fn open(&self, app: &App, vault_uuid: &str, make: bool) -> Result<Arc<Vault>> {
         let mut open = self.open.lock().await;
         if let Some(vault) = open.get(vault_uuid) {
@@ -88,22 +98,57 @@ impl Vaults {
     }
 }
 
+fn is_url(place: &str) -> bool {
+    place.starts_with("http://") || place.starts_with("https://")
+}
+
 /// The place of one vault.
 fn store(config: &Config, vault_uuid: &str, make: bool) -> Result<Arc<dyn Store>, StoreError> {
     let place = config.store.as_deref().unwrap_or_default();
-    if place.starts_with("http://") || place.starts_with("https://") {
+    if is_url(place) {
         return Ok(Arc::new(SubStore::new(Arc::new(CloudStore::azure(&azure_container(place)?)?), vault_uuid)));
     }
-    let root = match place.strip_prefix("file://").unwrap_or(place) {
-        "" => config.data_dir.join(FOLDER),
-        path => path.into(),
-    };
-    let folder = root.join(vault_uuid);
+    let folder = folder(config, vault_uuid);
     if !make && !folder.exists() {
         let message = format!("there is no vault in {}", folder.display());
         return Err(StoreError::new(StoreErrorKind::NotFound, message));
     }
     Ok(Arc::new(LocalStore::open(folder)?))
+}
+
+/// Removes all files of one vault.
+async fn remove_files(config: &Config, vault_uuid: &str) -> Result<(), StoreError> {
+    if !is_url(config.store.as_deref().unwrap_or_default()) {
+        let folder = folder(config, vault_uuid);
+        let shown = folder.display().to_string();
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
+        return match removed.map_err(std::io::Error::from).flatten() {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::new(StoreErrorKind::Other, format!("cannot remove the folder {shown}: {e}")))
+            }
+            _ => Ok(()),
+        };
+    }
+    let store = store(config, vault_uuid, false)?;
+    let mut after: Option<String> = None;
+    loop {
+        let files = store.list("", after.as_deref()).await?;
+        let Some(last) = files.last() else { return Ok(()) };
+        after = Some(last.name.clone());
+        for file in &files {
+            store.delete(&file.name).await?;
+        }
+    }
+}
+
+/// Where a vault lies if the store is a folder.
+fn folder(config: &Config, vault_uuid: &str) -> PathBuf {
+    let place = config.store.as_deref().unwrap_or_default();
+    let root = match place.strip_prefix("file://").unwrap_or(place) {
+        "" => config.data_dir.join(FOLDER),
+        path => path.into(),
+    };
+    root.join(vault_uuid)
 }
 
 /// Reads `https://account.blob.core.windows.net/container[/folder]?SAS`, or the path style of emulators.

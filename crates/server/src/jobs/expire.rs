@@ -52,6 +52,8 @@ async fn purge(app: &App, subject: &Subject, deletion: &Deletion, vault: Option<
         Some(purge_at) => {
             let deletion = Deletion { purge_at, ..deletion.clone() };
             db::instances::set_deletion(&mut writer, &granted, key, Some(&deletion)).await?;
+            let vault_ends_at = purge_at + db::deleted_vaults::GRACE_MICROS;
+            db::deleted_vaults::put_off(&mut writer, &granted, &subject.vault.key, vault_ends_at).await?;
         }
         None => {
             tracing::info!(instance = key, "the time of the deleted instance is over: it is gone");

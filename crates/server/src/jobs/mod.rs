@@ -15,6 +15,7 @@ mod immutability;
 mod instance;
 mod limits;
 mod operational;
+mod purge;
 mod restore;
 mod schedule;
 mod watch;

@@ -8,10 +8,10 @@ use tokio::sync::watch as signal;
 
 use super::exports;
 use super::instance::{enqueue_own, next_run};
-use super::spec::{BackupSpec, BackupTrigger, ExpireSpec, JobSpec};
+use super::spec::{BackupSpec, BackupTrigger, ExpireSpec, JobSpec, PurgeVaultSpec};
 use crate::App;
 use crate::auth::Granted;
-use crate::db;
+use crate::db::{self, vaults::Vault};
 
 /// The scheduler looks this often.
 const PULSE: Duration = Duration::from_secs(1);
@@ -51,6 +51,7 @@ async fn look(app: &App) -> db::DbResult<()> {
     let mut expiring = db::points::instances_with_expired(&mut reader, &granted, now).await?;
     expiring
         .extend(db::instances::purgeable(&mut reader, &granted, now).await?.into_iter().map(|instance| instance.key));
+    let ended_vaults = db::deleted_vaults::purgeable(&mut reader, &granted, now).await?;
     drop(reader);
     // One instance that cannot be read must not keep the others from their backups.
     for instance in due {
@@ -61,6 +62,11 @@ async fn look(app: &App) -> db::DbResult<()> {
     for instance_key in expiring {
         if let Err(error) = begin_expiry(app, &instance_key, now).await {
             tracing::error!(instance = instance_key, %error, "expiry cannot be begun");
+        }
+    }
+    for ended in ended_vaults {
+        if let Err(error) = begin_purge(app, &ended.vault).await {
+            tracing::error!(vault = ended.vault.key, %error, "the end of a deleted vault cannot be begun");
         }
     }
     Ok(())
@@ -122,5 +128,18 @@ async fn begin_expiry(app: &App, instance_key: &str, now: i64) -> db::DbResult<(
     let Some(instance) = db::instances::get(&mut writer, &granted, instance_key).await? else { return Ok(()) };
     let spec = JobSpec::Expire(ExpireSpec { instance_key: instance_key.to_owned(), recalculate: false });
     enqueue_own(&mut writer, app, &instance.vault_key, &spec).await?;
+    writer.commit().await
+}
+
+/// One job does it, and does not end before the vault is gone or kept for longer.
+async fn begin_purge(app: &App, vault: &Vault) -> db::DbResult<()> {
+    let mut writer = app.db.write().await?;
+    let waiting = db::jobs::unfinished_in_vault(&mut writer, &vault.key).await?;
+    if waiting.iter().any(|job| matches!(job.spec, JobSpec::PurgeVault(_))) {
+        return Ok(());
+    }
+    let (vault_key, vault_uuid) = (vault.key.clone(), vault.vault_uuid.clone());
+    let spec = JobSpec::PurgeVault(PurgeVaultSpec { vault_key, vault_uuid });
+    enqueue_own(&mut writer, app, &vault.key, &spec).await?;
     writer.commit().await
 }

@@ -34,6 +34,8 @@ pub enum JobSpec {
     SyncVault(SyncVaultSpec),
     /// Writes a vault's jobs into files.
     ExportJobs(ExportJobsSpec),
+    /// Removes a deleted vault for good.
+    PurgeVault(PurgeVaultSpec),
 }
 
 impl JobSpec {
@@ -52,6 +54,7 @@ impl JobSpec {
             Self::Expire(_) => "expire",
             Self::SyncVault(_) => "sync_vault",
             Self::ExportJobs(_) => "export_jobs",
+            Self::PurgeVault(_) => "purge_vault",
         }
     }
 
@@ -69,7 +72,7 @@ impl JobSpec {
         match self {
             Self::Backup(spec) => Some(&spec.instance_key),
             Self::Restore(spec) => Some(&spec.instance_key),
-            Self::ValidateBackup(_) | Self::SyncVault(_) | Self::ExportJobs(_) => None,
+            Self::ValidateBackup(_) | Self::SyncVault(_) | Self::ExportJobs(_) | Self::PurgeVault(_) => None,
             Self::ValidateRestore(spec) => Some(&spec.restore.instance_key),
             Self::Configure(spec) => Some(&spec.instance_key),
             Self::UpdateInstance(spec) => Some(&spec.instance_key),
@@ -284,6 +287,15 @@ pub struct ExportJobsSpec {
     pub vault_key: String,
     /// The export's row; also names the files.
     pub export_id: String,
+}
+
+/// Remove a deleted vault for good: its files, and its row if there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeVaultSpec {
+    /// Folded id of the vault, as a deleted one; of one that was not kept, the id that it had.
+    pub vault_key: String,
+    /// Names the vault in the store.
+    pub vault_uuid: String,
 }
 
 /// What a worker tells users of a visible job: the `report` member of the job's state.

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::fault::{Fault, internal};
 use super::spec::JobSpec;
 use super::watch::{LEASE_MICROS, Watch};
-use super::{backup, expire, exports, immutability, instance, restore};
+use super::{backup, expire, exports, immutability, instance, purge, restore};
 use crate::App;
 use crate::db::{self, jobs::Job};
 
@@ -34,9 +34,11 @@ fn tries(spec: &JobSpec) -> i64 {
         JobSpec::Configure(_) | JobSpec::UpdateInstance(_) => 4,
         JobSpec::ExportJobs(_) => exports::TRIES,
         JobSpec::Backup(_) | JobSpec::Restore(_) => 12,
-        JobSpec::DeleteInstance(_) | JobSpec::UndeleteInstance(_) | JobSpec::Expire(_) | JobSpec::SyncVault(_) => {
-            i64::MAX
-        }
+        JobSpec::DeleteInstance(_)
+        | JobSpec::UndeleteInstance(_)
+        | JobSpec::Expire(_)
+        | JobSpec::SyncVault(_)
+        | JobSpec::PurgeVault(_) => i64::MAX,
     }
 }
 
@@ -198,6 +200,7 @@ async fn do_it(app: &Arc<App>, job: &Job, watch: &Watch) -> Result<Done, Fault> 
         JobSpec::Expire(spec) => expire::run(app, job, spec).await,
         JobSpec::SyncVault(spec) => immutability::run(app, spec).await,
         JobSpec::ExportJobs(spec) => exports::run(app, job, spec).await,
+        JobSpec::PurgeVault(spec) => purge::run(app, spec).await,
     }
 }
 

@@ -6,6 +6,7 @@ mod answers;
 mod approvals;
 mod changes;
 mod conditions;
+mod deleted_vaults;
 mod guards;
 mod paging;
 mod removal;
@@ -137,7 +138,6 @@ async fn a_vault_is_made_tracked_read_changed_and_removed() {
     assert_eq!((answer.status, answer.code().as_str()), (409, "InvalidResourceLocation"));
 
     service.make_policy("testBkpVault", "p").await;
-    assert_eq!(service.delete(&service.vault()).await.code(), "UserErrorVaultNotEmpty");
     assert_eq!(service.delete(&format!("{}/backupPolicies/p", service.vault())).await.status, 200);
     let removed = service.delete(&service.vault()).await;
     assert_eq!((removed.status, removed.text.as_str()), (202, ""));
@@ -471,6 +471,9 @@ async fn a_deleted_instance_waits_among_the_deleted_ones() {
     let answer = service.delete(&id).await;
     assert_eq!((answer.status, answer.text.as_str()), (202, ""));
     assert_eq!(service.get(&id).await.json()["properties"]["currentProtectionState"], "SoftDeleting");
+    let refused = service.delete(&service.vault()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "UserErrorVaultNotEmpty"));
+    assert!(refused.text.contains("the backup instances msblobbackup-1"), "{}", refused.text);
     let again = service.delete(&id).await;
     assert_eq!(again.header("azure-asyncoperation"), answer.header("azure-asyncoperation"));
     service.sql("UPDATE jobs SET status = 'Completed'").await;
@@ -487,7 +490,6 @@ async fn a_deleted_instance_waits_among_the_deleted_ones() {
     assert_eq!(resource["id"], json!(deleted));
     let list = service.get(&format!("{}/deletedBackupInstances", service.vault())).await.json();
     assert_eq!(list["value"][0], resource);
-    assert_eq!(service.delete(&service.vault()).await.code(), "UserErrorVaultNotEmpty");
     let refused = service.put(&id, json!({"properties": service.vaulted_instance("testBkpVault")})).await;
     assert_eq!(refused.code(), "UserErrorOperationNotAllowedInState");
 

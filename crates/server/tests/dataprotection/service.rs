@@ -182,6 +182,19 @@ impl Service {
         self.send(&self.token, Method::PUT, path, Some(&body)).await
     }
 
+    /// The token of the owner of everything.
+    pub(crate) fn owner(&self) -> String {
+        self.token.clone()
+    }
+
+    /// A PUT with one more header.
+    pub(crate) async fn put_with(&self, token: &str, path: &str, header: (&str, &str), body: Value) -> Answer {
+        let url = format!("{}{path}?api-version={VERSION}", self.running.base_url());
+        let request =
+            self.client.put(url).header("Authorization", format!("Bearer {token}")).header(header.0, header.1);
+        read(request.header("Content-Type", "application/json").body(body.to_string()).send().await.unwrap()).await
+    }
+
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.send(&self.token, Method::PATCH, path, Some(&body)).await
     }

@@ -40,8 +40,8 @@ const READ: &str = "Microsoft.DataProtection/backupVaults/backupInstances/read";
 const ACCOUNT_READ: &str = "Microsoft.Storage/storageAccounts/read";
 const PATTERN: &str = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}/backupInstances/{instance}";
 
-/// From this version on a deleted instance is kept even if the vault's soft delete is Off ("secure by default").
-const ALWAYS_SOFT_DELETED_SINCE: &str = "2025-09-01";
+/// From this version on what is deleted is kept even if the vault's soft delete is Off ("secure by default").
+pub(super) const ALWAYS_SOFT_DELETED_SINCE: &str = "2025-09-01";
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Routes of this file.

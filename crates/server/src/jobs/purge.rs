@@ -1,0 +1,71 @@
+//! The end of a deleted vault: its files go, and then its row.
+
+use std::sync::Arc;
+
+use blobkeep_vault::state::Chain;
+use blobkeep_vault::{Error, Vault};
+
+use super::fault::{Fault, internal};
+use super::spec::PurgeVaultSpec;
+use super::worker::Done;
+use crate::App;
+use crate::auth::Granted;
+use crate::db;
+
+/// What the vault does not let go, and nobody knows until when, is tried again after a day, in microseconds.
+const DELAY_MICROS: i64 = 24 * 3600 * 1_000_000;
+
+/// Does the job. Whatever is in the way is taken for passing: what was deleted must free its space at last.
+pub(super) async fn run(app: &Arc<App>, spec: &PurgeVaultSpec) -> Result<Done, Fault> {
+    let granted = Granted::service();
+    if !is_over(app, spec).await? {
+        return Ok(Done::completed());
+    }
+    let passing = |e: Error| Fault::Passing(Box::new(internal(&e.to_string())));
+    // Half a vault, which a run before left, is not found any more, and its rest goes.
+    if let Some(vault) = app.vaults.find(app, &spec.vault_uuid).await.map_err(passing)?
+        && let Some(purge_at) = kept_until(&vault, app.now()).await.map_err(passing)?
+    {
+        tracing::warn!(
+            vault = spec.vault_key,
+            purge_at,
+            "the records of the deleted vault name points that nobody removed: it stays"
+        );
+        let mut writer = app.db.write().await?;
+        db::deleted_vaults::put_off(&mut writer, &granted, &spec.vault_key, purge_at).await?;
+        writer.commit().await?;
+        return Ok(Done::completed());
+    }
+    app.vaults.remove(app, &spec.vault_uuid).await.map_err(passing)?;
+    tracing::info!(vault = spec.vault_key, "the time of the deleted vault is over: it is gone");
+    let mut writer = app.db.write().await?;
+    if db::deleted_vaults::get(&mut writer, &granted, &spec.vault_key).await?.is_some() {
+        db::deleted_vaults::purge(&mut writer, &granted, &spec.vault_key).await?;
+    }
+    writer.commit().await?;
+    Ok(Done::completed())
+}
+
+/// Nobody can have the vault back any more, and nothing is left in it.
+async fn is_over(app: &App, spec: &PurgeVaultSpec) -> db::DbResult<bool> {
+    let granted = Granted::service();
+    // In a writing transaction: an undelete has either been committed, or finds that the time is over.
+    let mut writer = app.db.write().await?;
+    let row = db::vaults::by_uuid(&mut writer, &granted, &spec.vault_uuid).await?;
+    if row.is_none() {
+        return Ok(true);
+    }
+    let over = db::deleted_vaults::purgeable(&mut writer, &granted, app.now()).await?;
+    Ok(over.iter().any(|deleted| deleted.vault.key == spec.vault_key))
+}
+
+/// Until when the vault's own records keep something; none if nothing is left.
+async fn kept_until(vault: &Vault, now: i64) -> Result<Option<i64>, Error> {
+    let mut kept_until = None;
+    for instance in Chain::instances(vault).await? {
+        let state = Chain::instance(vault, &instance)?.load().await?;
+        let ends = state.points.iter().map(|point| point.expires_at.map(|at| at.0).filter(|at| *at > now));
+        kept_until = kept_until.max(ends.map(|end| end.unwrap_or(now + DELAY_MICROS)).max());
+    }
+    Ok(kept_until)
+}
