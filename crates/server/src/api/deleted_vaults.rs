@@ -89,6 +89,9 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 pub(super) async fn delete(conn: &mut Conn, request: &Request, vault: &Vault) -> ApiResult<()> {
     let granted = request.granted()?;
     let waiting = idle_jobs(conn, vault).await?;
+    for prune in waiting.iter().filter(|job| matches!(job.spec, JobSpec::Prune(_))) {
+        db::jobs::request_cancel(conn, &prune.id, request.now).await?;
+    }
     let instances = db::instances::list(conn, granted, &vault.key, true).await?;
     let has_policies = !db::policies::list(conn, granted, &vault.key).await?.is_empty();
     if let Some(object_id) = &vault.principal_id {
@@ -135,7 +138,7 @@ fn purge_at(request: &Request, vault: &Vault, instances: &[StoredInstance]) -> i
 async fn idle_jobs(conn: &mut Conn, vault: &Vault) -> ApiResult<Vec<Job>> {
     let unfinished = db::jobs::unfinished_in_vault(conn, &vault.key).await?;
     let is_idle = |job: &Job| match job.spec {
-        JobSpec::SyncVault(_) | JobSpec::PurgeVault(_) => true,
+        JobSpec::SyncVault(_) | JobSpec::PurgeVault(_) | JobSpec::Prune(_) => true,
         JobSpec::Expire(_) => job.status == JobStatus::Queued,
         _ => false,
     };
@@ -155,11 +158,16 @@ async fn idle_jobs(conn: &mut Conn, vault: &Vault) -> ApiResult<Vec<Job>> {
 /// What was to be done in a vault is done under its other key.
 async fn move_jobs(conn: &mut Conn, request: &Request, jobs: Vec<Job>, from: &str, to: &str) -> ApiResult<()> {
     for job in jobs {
-        if let JobSpec::Expire(spec) = &job.spec {
-            db::jobs::request_cancel(conn, &job.id, request.now).await?;
-            let instance_key = rekeyed(&spec.instance_key, from, to);
-            let spec = JobSpec::Expire(ExpireSpec { instance_key, recalculate: spec.recalculate });
-            instances::enqueue(conn, request, to, &spec, None).await?;
+        match &job.spec {
+            JobSpec::Expire(spec) => {
+                db::jobs::request_cancel(conn, &job.id, request.now).await?;
+                let instance_key = rekeyed(&spec.instance_key, from, to);
+                let spec = JobSpec::Expire(ExpireSpec { instance_key, recalculate: spec.recalculate });
+                instances::enqueue(conn, request, to, &spec, None).await?;
+            }
+            // A deleted vault is not pruned; if it comes back, that is begun anew.
+            JobSpec::Prune(_) => db::prunes::points_removed(conn, request.granted()?, to, request.now).await?,
+            _ => {}
         }
     }
     let spec = JobSpec::SyncVault(SyncVaultSpec { vault_key: to.to_owned() });

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "role_definitions", include_str!("../../migrations/0008_role_definitions.sql")),
     (9, "management_locks", include_str!("../../migrations/0009_management_locks.sql")),
     (10, "operational_looks", include_str!("../../migrations/0010_operational_looks.sql")),
+    (11, "prune", include_str!("../../migrations/0011_prune.sql")),
 ];
 
 /// Opens the file: the writing pool (one connection) and the reading one.

@@ -18,6 +18,7 @@ pub mod operations;
 pub mod points;
 pub mod policies;
 pub mod principals;
+pub mod prunes;
 pub mod resource_groups;
 pub mod role_assignments;
 pub mod role_definitions;

@@ -140,6 +140,7 @@ async fn reconcile(app: &App, instance: &StoredInstance, state: &State) -> Resul
     for point in &gone {
         db::points::set_deleted(&mut writer, &granted, &instance.key, point).await?;
     }
+    db::prunes::points_removed(&mut writer, &granted, &instance.vault_key, app.now()).await?;
     writer.commit().await?;
     Ok(())
 }

@@ -237,6 +237,9 @@ pub(super) async fn delete(app: &Arc<App>, job: &Job, spec: &DeleteInstanceSpec)
         }
     }
     let mut writer = app.db.write().await?;
+    if spec.purge_at.is_none() {
+        db::prunes::points_removed(&mut writer, &granted, &subject.vault.key, app.now()).await?;
+    }
     if let Some(purge_at) = kept_until {
         if spec.purge_at.is_none() {
             let activity_id = job.correlation_id.clone();

@@ -15,6 +15,7 @@ mod immutability;
 mod instance;
 mod limits;
 mod operational;
+mod prune;
 mod purge;
 mod restore;
 mod schedule;

@@ -6,7 +6,7 @@ use blobkeep_vault::state::Chain;
 use blobkeep_vault::{Error, Vault};
 
 use super::fault::{Fault, internal};
-use super::spec::PurgeVaultSpec;
+use super::spec::{JobSpec, PurgeVaultSpec};
 use super::worker::Done;
 use crate::App;
 use crate::auth::Granted;
@@ -22,6 +22,9 @@ pub(super) async fn run(app: &Arc<App>, spec: &PurgeVaultSpec) -> Result<Done, F
         return Ok(Done::completed());
     }
     let passing = |e: Error| Fault::Passing(Box::new(internal(&e.to_string())));
+    if is_pruned(app, spec).await? {
+        return Err(Fault::Passing(Box::new(internal("a prune is still at work in the vault"))));
+    }
     // Half a vault, which a run before left, is not found any more, and its rest goes.
     if let Some(vault) = app.vaults.find(app, &spec.vault_uuid).await.map_err(passing)?
         && let Some(purge_at) = kept_until(&vault, app.now()).await.map_err(passing)?
@@ -57,6 +60,13 @@ async fn is_over(app: &App, spec: &PurgeVaultSpec) -> db::DbResult<bool> {
     }
     let over = db::deleted_vaults::purgeable(&mut writer, &granted, app.now()).await?;
     Ok(over.iter().any(|deleted| deleted.vault.key == spec.vault_key))
+}
+
+/// A prune that was told to stop may need a moment for it, and would leave files behind.
+async fn is_pruned(app: &App, spec: &PurgeVaultSpec) -> db::DbResult<bool> {
+    let mut reader = app.db.read().await?;
+    let unfinished = db::jobs::unfinished_in_vault(&mut reader, &spec.vault_key).await?;
+    Ok(unfinished.iter().any(|job| matches!(job.spec, JobSpec::Prune(_))))
 }
 
 /// Until when the vault's own records keep something; none if nothing is left.

@@ -8,7 +8,7 @@ use tokio::sync::watch as signal;
 
 use super::exports;
 use super::instance::{enqueue_own, next_run};
-use super::spec::{BackupSpec, BackupTrigger, ExpireSpec, JobSpec, PurgeVaultSpec};
+use super::spec::{BackupSpec, BackupTrigger, ExpireSpec, JobSpec, PruneSpec, PurgeVaultSpec};
 use crate::App;
 use crate::auth::Granted;
 use crate::db::{self, vaults::Vault};
@@ -21,6 +21,8 @@ const AT_ONCE: i64 = 100;
 const KEPT_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
 /// They are looked for at every so many looks.
 const LOOKS_BETWEEN_FORGETTING: u64 = 3600;
+/// A vault is pruned at most this often, in microseconds: once a day.
+const PRUNE_PAUSE_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// Expiry of one instance is begun at most this often, in microseconds.
 const EXPIRY_PAUSE_MICROS: i64 = 60_000_000;
 
@@ -51,6 +53,7 @@ async fn look(app: &App) -> db::DbResult<()> {
     let mut expiring = db::points::instances_with_expired(&mut reader, &granted, now).await?;
     expiring
         .extend(db::instances::purgeable(&mut reader, &granted, now).await?.into_iter().map(|instance| instance.key));
+    let to_prune = db::prunes::due(&mut reader, &granted, now - PRUNE_PAUSE_MICROS).await?;
     let ended_vaults = db::deleted_vaults::purgeable(&mut reader, &granted, now).await?;
     drop(reader);
     // One instance that cannot be read must not keep the others from their backups.
@@ -63,6 +66,11 @@ async fn look(app: &App) -> db::DbResult<()> {
         if let Err(error) = begin_expiry(app, &instance_key, now).await {
             tracing::error!(instance = instance_key, %error, "expiry cannot be begun");
         }
+    }
+    if let Some(vault) = to_prune.first()
+        && let Err(error) = begin_prune(app, vault, now).await
+    {
+        tracing::error!(vault = vault.key, %error, "a prune cannot be begun");
     }
     for ended in ended_vaults {
         if let Err(error) = begin_purge(app, &ended.vault).await {
@@ -128,6 +136,19 @@ async fn begin_expiry(app: &App, instance_key: &str, now: i64) -> db::DbResult<(
     let Some(instance) = db::instances::get(&mut writer, &granted, instance_key).await? else { return Ok(()) };
     let spec = JobSpec::Expire(ExpireSpec { instance_key: instance_key.to_owned(), recalculate: false });
     enqueue_own(&mut writer, app, &instance.vault_key, &spec).await?;
+    writer.commit().await
+}
+
+/// One vault after the other: a prune may wait for long, and other jobs need a place, too.
+async fn begin_prune(app: &App, vault: &Vault, now: i64) -> db::DbResult<()> {
+    let granted = Granted::service();
+    let mut writer = app.db.write().await?;
+    if db::prunes::is_under_way(&mut writer).await? {
+        return Ok(());
+    }
+    db::prunes::begun(&mut writer, &granted, &vault.key, now).await?;
+    let spec = JobSpec::Prune(PruneSpec { vault_key: vault.key.clone() });
+    enqueue_own(&mut writer, app, &vault.key, &spec).await?;
     writer.commit().await
 }
 

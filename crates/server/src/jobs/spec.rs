@@ -36,6 +36,8 @@ pub enum JobSpec {
     ExportJobs(ExportJobsSpec),
     /// Removes a deleted vault for good.
     PurgeVault(PurgeVaultSpec),
+    /// Frees the space of points that have gone from a vault.
+    Prune(PruneSpec),
 }
 
 impl JobSpec {
@@ -55,6 +57,7 @@ impl JobSpec {
             Self::SyncVault(_) => "sync_vault",
             Self::ExportJobs(_) => "export_jobs",
             Self::PurgeVault(_) => "purge_vault",
+            Self::Prune(_) => "prune",
         }
     }
 
@@ -72,7 +75,11 @@ impl JobSpec {
         match self {
             Self::Backup(spec) => Some(&spec.instance_key),
             Self::Restore(spec) => Some(&spec.instance_key),
-            Self::ValidateBackup(_) | Self::SyncVault(_) | Self::ExportJobs(_) | Self::PurgeVault(_) => None,
+            Self::ValidateBackup(_)
+            | Self::SyncVault(_)
+            | Self::ExportJobs(_)
+            | Self::PurgeVault(_)
+            | Self::Prune(_) => None,
             Self::ValidateRestore(spec) => Some(&spec.restore.instance_key),
             Self::Configure(spec) => Some(&spec.instance_key),
             Self::UpdateInstance(spec) => Some(&spec.instance_key),
@@ -296,6 +303,13 @@ pub struct PurgeVaultSpec {
     pub vault_key: String,
     /// Names the vault in the store.
     pub vault_uuid: String,
+}
+
+/// Free the space of points that have gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneSpec {
+    /// Folded id of the vault.
+    pub vault_key: String,
 }
 
 /// What a worker tells users of a visible job: the `report` member of the job's state.

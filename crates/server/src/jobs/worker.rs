@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::fault::{Fault, internal};
 use super::spec::JobSpec;
 use super::watch::{LEASE_MICROS, Watch};
-use super::{backup, expire, exports, immutability, instance, purge, restore};
+use super::{backup, expire, exports, immutability, instance, prune, purge, restore};
 use crate::App;
 use crate::db::{self, jobs::Job};
 
@@ -30,7 +30,7 @@ const SECOND_LOOK_MICROS: i64 = 5_000_000;
 /// apart never does.
 fn tries(spec: &JobSpec) -> i64 {
     match spec {
-        JobSpec::ValidateBackup(_) | JobSpec::ValidateRestore(_) => 1,
+        JobSpec::ValidateBackup(_) | JobSpec::ValidateRestore(_) | JobSpec::Prune(_) => 1,
         JobSpec::Configure(_) | JobSpec::UpdateInstance(_) => 4,
         JobSpec::ExportJobs(_) => exports::TRIES,
         JobSpec::Backup(_) | JobSpec::Restore(_) => 12,
@@ -201,6 +201,7 @@ async fn do_it(app: &Arc<App>, job: &Job, watch: &Watch) -> Result<Done, Fault> 
         JobSpec::SyncVault(spec) => immutability::run(app, spec).await,
         JobSpec::ExportJobs(spec) => exports::run(app, job, spec).await,
         JobSpec::PurgeVault(spec) => purge::run(app, spec).await,
+        JobSpec::Prune(spec) => prune::run(app, job, spec, watch).await,
     }
 }
 

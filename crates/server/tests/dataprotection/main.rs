@@ -9,6 +9,7 @@ mod conditions;
 mod deleted_vaults;
 mod guards;
 mod paging;
+mod prunes;
 mod removal;
 mod restores;
 mod service;
