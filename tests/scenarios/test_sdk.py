@@ -1,14 +1,17 @@
 """The whole story with the unmodified official Python clients: a vault, a policy, a protected account of 200 blobs of all
-shapes; backups that read only what changed; restores whole, by container, by prefix and renamed, compared byte by byte.
+shapes; backups that read only what changed; restores whole, by container, by prefix and renamed, compared byte by byte;
+another retention; protection stopped and resumed, backups suspended and resumed; deleted, undeleted, and protected again.
 """
 
 from __future__ import annotations
 
 import unittest
 import uuid
-from typing import Any, ClassVar, Optional
+from datetime import timedelta
+from typing import Any, Callable, ClassVar, Optional
 
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.polling import LROPoller
 from azure.identity import ClientSecretCredential
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.authorization.models import RoleAssignmentCreateParameters
@@ -28,7 +31,7 @@ BIG_MIB = 300
 
 
 class TestSdk(Story):
-    """One account, protected by containers, through two backups and six restores."""
+    """One account, protected by containers, through every state that its protection can have."""
 
     azurite: ClassVar[Azurite]
     service: ClassVar[Service]
@@ -96,6 +99,36 @@ class TestSdk(Story):
             object_type="Datasource",
         )
 
+    def policy(self, keep: str) -> models.BaseBackupPolicyResource:
+        """A point a day in the vault, kept for so long (a duration such as P7D)."""
+        store = models.DataStoreInfoBase(data_store_type="VaultStore", object_type="DataStoreInfoBase")
+        tagging = models.TaggingCriteria(
+            is_default=True, tagging_priority=99, tag_info=models.RetentionTag(tag_name="Default")
+        )
+        rules = [
+            models.AzureRetentionRule(
+                name="Default",
+                is_default=True,
+                lifecycles=[
+                    models.SourceLifeCycle(
+                        delete_after=models.AbsoluteDeleteOption(duration=keep),
+                        source_data_store=store,
+                        target_data_store_copy_settings=[],
+                    )
+                ],
+            ),
+            models.AzureBackupRule(
+                name="BackupDaily",
+                backup_parameters=models.AzureBackupParams(backup_type="Discrete"),
+                data_store=store,
+                trigger=models.ScheduleBasedTriggerContext(
+                    schedule=models.BackupSchedule(repeating_time_intervals=[far_daily_schedule()], time_zone="UTC"),
+                    tagging_criteria=[tagging],
+                ),
+            ),
+        ]
+        return models.BaseBackupPolicyResource(properties=models.BackupPolicy(datasource_types=[BLOBS], policy_rules=rules))
+
     def instance(self) -> models.BackupInstance:
         """What is protected: the account's four containers."""
         group = f"/subscriptions/{self.arm.subscription}/resourceGroups/{VAULT_GROUP}"
@@ -147,6 +180,28 @@ class TestSdk(Story):
         """All recovery points, newest first."""
         return list(self.client.recovery_points.list(VAULT_GROUP, VAULT, INSTANCE))
 
+    def kept_days(self) -> list[int]:
+        """For how long each point is kept, from its time on. Days count; the moments that a job takes to begin do not."""
+        stores = [(point.properties, point.properties.recovery_point_data_stores_details[0]) for point in self.points()]
+        return [round((store.expiry_time - point.recovery_point_time) / timedelta(days=1)) for point, store in stores]
+
+    def state(self) -> Optional[str]:
+        """How far the account is protected; both members say it."""
+        properties = self.client.backup_instances.get(VAULT_GROUP, VAULT, INSTANCE).properties
+        self.assertEqual(properties.protection_status.status, properties.current_protection_state)
+        return properties.current_protection_state
+
+    def end(self, begin: Callable[[str, str, str], LROPoller[None]]) -> None:
+        """Begins an operation on the instance and waits for its end."""
+        begin(VAULT_GROUP, VAULT, INSTANCE).result(60)
+
+    def assert_refuses(self, ask: Callable[[], object], code: str) -> None:
+        """It is an error with this code."""
+        with self.assertRaises(HttpResponseError) as caught:
+            ask()
+        assert caught.exception.error
+        self.assertEqual(caught.exception.error.code, code)
+
     def restore(
         self, point: str, target: str, criteria: Optional[list[models.ItemLevelRestoreCriteria]] = None, status: str = "Completed"
     ) -> models.AzureBackupJobResource:
@@ -188,42 +243,13 @@ class TestSdk(Story):
         self.assertEqual([v.name for v in self.client.backup_vaults.get_in_resource_group(VAULT_GROUP)], [VAULT])
 
     def test_02_a_policy(self) -> None:
-        store = models.DataStoreInfoBase(data_store_type="VaultStore", object_type="DataStoreInfoBase")
-        tagging = models.TaggingCriteria(
-            is_default=True, tagging_priority=99, tag_info=models.RetentionTag(tag_name="Default")
-        )
-        rules = [
-            models.AzureRetentionRule(
-                name="Default",
-                is_default=True,
-                lifecycles=[
-                    models.SourceLifeCycle(
-                        delete_after=models.AbsoluteDeleteOption(duration="P7D"),
-                        source_data_store=store,
-                        target_data_store_copy_settings=[],
-                    )
-                ],
-            ),
-            models.AzureBackupRule(
-                name="BackupDaily",
-                backup_parameters=models.AzureBackupParams(backup_type="Discrete"),
-                data_store=store,
-                trigger=models.ScheduleBasedTriggerContext(
-                    schedule=models.BackupSchedule(repeating_time_intervals=[far_daily_schedule()], time_zone="UTC"),
-                    tagging_criteria=[tagging],
-                ),
-            ),
-        ]
-        policy = models.BaseBackupPolicyResource(properties=models.BackupPolicy(datasource_types=[BLOBS], policy_rules=rules))
-        made = self.client.backup_policies.create_or_update(VAULT_GROUP, VAULT, POLICY, policy)
+        made = self.client.backup_policies.create_or_update(VAULT_GROUP, VAULT, POLICY, self.policy("P7D"))
         self.assertEqual([rule.name for rule in made.properties.policy_rules], ["Default", "BackupDaily"])
 
     def test_03_validation_fails_without_the_role(self) -> None:
         request = models.ValidateForBackupRequest(backup_instance=self.instance())
-        with self.assertRaises(HttpResponseError) as caught:
-            self.client.backup_instances.begin_validate_for_backup(VAULT_GROUP, VAULT, request).result(60)
-        assert caught.exception.error
-        self.assertEqual(caught.exception.error.code, "UserErrorMissingRequiredPermissions")
+        validate = self.client.backup_instances.begin_validate_for_backup
+        self.assert_refuses(lambda: validate(VAULT_GROUP, VAULT, request).result(60), "UserErrorMissingRequiredPermissions")
 
     def test_04_and_succeeds_with_it(self) -> None:
         self.assign("sdksource")
@@ -234,12 +260,7 @@ class TestSdk(Story):
     def test_05_the_account_is_protected(self) -> None:
         resource = models.BackupInstanceResource(properties=self.instance())
         self.client.backup_instances.begin_create_or_update(VAULT_GROUP, VAULT, INSTANCE, resource).result(60)
-
-        def look() -> bool:
-            found = self.client.backup_instances.get(VAULT_GROUP, VAULT, INSTANCE)
-            return found.properties.current_protection_state == "ProtectionConfigured"
-
-        eventually("protection", look)
+        eventually("protection", lambda: self.state() == "ProtectionConfigured")
 
     def test_06_the_first_backup(self) -> None:
         point = self.back_up()
@@ -313,16 +334,65 @@ class TestSdk(Story):
         self.restore(points[-1].name, "sdksecond")
         self.assert_holds("sdksecond", self.first)
 
-    def test_15_delete_and_undelete(self) -> None:
-        self.client.backup_instances.begin_delete(VAULT_GROUP, VAULT, INSTANCE).result(60)
+    def test_15_another_retention_holds_for_the_points_that_are_there(self) -> None:
+        self.assertEqual(self.kept_days(), [7] * 3)
+        made = self.client.backup_policies.create_or_update(VAULT_GROUP, VAULT, POLICY, self.policy("P30D"))
+        self.assertEqual(made.properties.policy_rules[0].lifecycles[0].delete_after.duration, "P30D")
+        eventually("the new expiry of every point", lambda: self.kept_days() == [30] * 3)
+
+    def test_16_protection_is_stopped(self) -> None:
+        self.end(self.client.backup_instances.begin_stop_protection)
+        self.assertEqual(self.state(), "ProtectionStopped")
+        self.assert_refuses(self.back_up, "UserErrorOperationNotAllowedInState")
+        self.assertEqual(len(self.points()), 3, "what there is stays")
+
+    def test_17_and_its_points_can_be_restored_all_the_same(self) -> None:
+        self.blobs("sdkcontainer").empty()
+        criteria = models.ItemPathBasedRestoreCriteria(item_path="logs", is_path_relative_to_backup_item=True)
+        self.restore(self.points()[0].name, "sdkcontainer", [criteria])
+        self.assert_holds("sdkcontainer", self.second.only("logs"))
+
+    def test_18_protection_is_resumed(self) -> None:
+        self.end(self.client.backup_instances.begin_resume_protection)
+        self.assertEqual(self.state(), "ProtectionConfigured")
+        self.back_up()
+        self.assertEqual(self.kept_days(), [30] * 4)
+
+    def test_19_backups_are_suspended(self) -> None:
+        self.end(self.client.backup_instances.begin_suspend_backups)
+        self.assertEqual(self.state(), "BackupSchedulesSuspended")
+        self.assert_refuses(self.back_up, "UserErrorOperationNotAllowedInState")
+        self.assertEqual(len(self.points()), 4)
+
+    def test_20_backups_are_resumed(self) -> None:
+        self.end(self.client.backup_instances.begin_resume_backups)
+        self.assertEqual(self.state(), "ProtectionConfigured")
+        self.back_up()
+        self.assertEqual(len(self.points()), 5)
+
+    def test_21_what_is_not_deleted_cannot_be_undeleted(self) -> None:
+        with self.assertRaises(ResourceNotFoundError):
+            self.client.deleted_backup_instances.begin_undelete(VAULT_GROUP, VAULT, INSTANCE).result(60)
+        self.assertEqual(self.state(), "ProtectionConfigured")
+
+    def test_22_deleted(self) -> None:
+        self.end(self.client.backup_instances.begin_delete)
         self.assertEqual(list(self.client.backup_instances.list(VAULT_GROUP, VAULT)), [])
-        deleted = list(self.client.deleted_backup_instances.list(VAULT_GROUP, VAULT))
-        self.assertEqual([one.name for one in deleted], [INSTANCE])
-        self.client.deleted_backup_instances.begin_undelete(VAULT_GROUP, VAULT, INSTANCE).result(60)
+        with self.assertRaises(ResourceNotFoundError):
+            self.state()
+        (deleted,) = self.client.deleted_backup_instances.list(VAULT_GROUP, VAULT)
+        self.assertEqual(deleted.name, INSTANCE)
+        self.assertEqual(deleted.properties.current_protection_state, "SoftDeleted")
+
+    def test_23_undeleted_and_protected_again(self) -> None:
+        self.end(self.client.deleted_backup_instances.begin_undelete)
         self.assertEqual(list(self.client.deleted_backup_instances.list(VAULT_GROUP, VAULT)), [])
-        found = self.client.backup_instances.get(VAULT_GROUP, VAULT, INSTANCE)
-        self.assertEqual(found.properties.current_protection_state, "ProtectionStopped")
-        self.assertEqual(len(self.points()), 3, "no point was lost")
+        self.assertEqual(self.state(), "ProtectionStopped")
+        self.assertEqual(len(self.points()), 5, "no point was lost")
+        self.end(self.client.backup_instances.begin_resume_protection)
+        self.assertEqual(self.state(), "ProtectionConfigured")
+        self.back_up()
+        self.assertEqual(self.kept_days(), [30] * 6)
 
 
 if __name__ == "__main__":
