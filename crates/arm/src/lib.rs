@@ -14,6 +14,7 @@ pub mod feature;
 pub mod guard;
 pub mod id;
 pub mod instance;
+pub mod interval;
 pub mod job;
 pub mod operation;
 pub mod point;

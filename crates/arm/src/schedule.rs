@@ -1,15 +1,17 @@
 //! When the next backup of a policy is due, which tag a point gets, and when it expires.
 //!
 //! Pure functions of a policy and of instants (µs since 1970). Rules are worked out on the wall clock of the schedule's
-//! zone, so a daily backup keeps its hour over a clock change. Nothing here knows the present or a database.
+//! zone, so a daily backup keeps its hour over a clock change. A backup whose time a clock change skips is made later, and
+//! still counts as the one of the time and day that the schedule names. Nothing here knows the present or a database.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use crate::interval::RepeatingInterval;
 use crate::policy::{
     AbsoluteMarker, BackupRule, BackupSchedule, Criterion, DayOfMonth, Policy, TaggingCriteria, Trigger, WeekOfMonth,
 };
-use crate::time::{RepeatingInterval, TimeError, parse_instant, wall_clock, zone};
+use crate::time::{TimeError, offset_seconds, parse_on_clock, wall_clock, zone};
 use crate::word::DataStore;
 
 /// The zone of a schedule.
@@ -51,13 +53,11 @@ pub fn next_backup(policy: &Policy, instant: i64) -> Result<Option<(i64, &Backup
 /// the instance's existing points, in any order.
 pub fn tag_of_scheduled<'rule>(rule: &'rule BackupRule, scheduled_for: i64, earlier: &[i64]) -> Option<&'rule str> {
     let Trigger::Schedule { schedule, tagging_criteria } = &rule.trigger else { return default_tag(rule) };
-    let zone = zone_of(schedule).unwrap_or(TimeZone::UTC);
-    let point = wall_clock(scheduled_for, &zone);
-    let earlier: Vec<DateTime> =
-        earlier.iter().filter(|at| **at < scheduled_for).map(|at| wall_clock(*at, &zone)).collect();
+    let clock = Clock { schedule, zone: zone_of(schedule).unwrap_or(TimeZone::UTC) };
+    let point = Candidate { at: scheduled_for, named: clock.named(scheduled_for), earlier, clock: &clock };
     tagging_criteria
         .iter()
-        .filter(|tagging| matches(tagging, point, &earlier, &zone))
+        .filter(|tagging| matches(tagging, &point))
         .min_by_key(|tagging| tagging.tagging_priority)
         .map(|tagging| tagging.tag_info.tag_name.as_str())
 }
@@ -80,44 +80,99 @@ pub fn expiry(policy: &Policy, store: DataStore, tag: &str, created_at: i64) -> 
 }
 
 /// The time of day of an entry of `scheduleTimes`, in minutes after midnight on the zone's clock. Its date counts
-/// only as far as it decides the zone's offset.
+/// only as far as it decides the zone's offset. Without an offset it is a time on that clock, like the start of an interval.
 pub fn time_of_day(text: &str, zone: &TimeZone) -> Result<i32, TimeError> {
-    let wall = wall_clock(parse_instant(text)?, zone);
+    let (wall, _) = parse_on_clock(text, zone)?;
     Ok(i32::from(wall.hour()) * 60 + i32::from(wall.minute()))
 }
 
-fn matches(tagging: &TaggingCriteria, point: DateTime, earlier: &[DateTime], zone: &TimeZone) -> bool {
+/// A second in instants.
+const SECOND: i64 = 1_000_000;
+/// No clock change moves clocks by more.
+const LONGEST_CHANGE: i64 = 24 * 3600 * SECOND;
+
+/// The clock that a schedule goes by.
+struct Clock<'rule> {
+    schedule: &'rule BackupSchedule,
+    zone: TimeZone,
+}
+
+impl Clock<'_> {
+    /// The time that the schedule names for its occurrence at `at`. That is what clocks show then, unless a clock change skipped it.
+    fn named(&self, at: i64) -> DateTime {
+        let shown = wall_clock(at, &self.zone);
+        if !self.is_after_skipped_time(at) {
+            return shown;
+        }
+        let intervals = self.schedule.repeating_time_intervals.iter();
+        let mut occurrences = intervals.filter_map(|text| {
+            let interval = RepeatingInterval::parse(text, &self.zone).ok()?;
+            interval.next_occurrence(at - 1, &self.zone).ok()
+        });
+        occurrences.find(|occurrence| occurrence.at == at).map_or(shown, |occurrence| occurrence.named)
+    }
+
+    /// Whether clocks were put forward so shortly before that a time they skipped is made up for at `at`.
+    fn is_after_skipped_time(&self, at: i64) -> bool {
+        let offset = |instant| offset_seconds(instant, &self.zone);
+        let skipped = (offset(at) - offset(at - LONGEST_CHANGE)) * SECOND;
+        skipped > 0 && offset(at - skipped) != offset(at)
+    }
+}
+
+/// A point that is about to get its tag.
+struct Candidate<'rule> {
+    /// When it was due.
+    at: i64,
+    /// The time that the schedule names for it.
+    named: DateTime,
+    /// When the instance's points were due, also later ones.
+    earlier: &'rule [i64],
+    clock: &'rule Clock<'rule>,
+}
+
+impl Candidate<'_> {
+    /// Whether no point before it lies in the same period.
+    fn is_first(&self, is_same: fn(DateTime, DateTime) -> bool) -> bool {
+        let mut before = self.earlier.iter().filter(|earlier| **earlier < self.at);
+        !before.any(|earlier| is_same(self.clock.named(*earlier), self.named))
+    }
+}
+
+fn matches(tagging: &TaggingCriteria, point: &Candidate) -> bool {
     if tagging.criteria.is_empty() {
         return tagging.is_default;
     }
-    tagging.criteria.iter().any(|criterion| holds(criterion, point, earlier, zone))
+    tagging.criteria.iter().any(|criterion| holds(criterion, point))
 }
 
 /// Whether every member that the criterion has holds for the point.
-fn holds(criterion: &Criterion, point: DateTime, earlier: &[DateTime], zone: &TimeZone) -> bool {
-    let date = point.date();
-    let minute = i32::from(point.hour()) * 60 + i32::from(point.minute());
+fn holds(criterion: &Criterion, point: &Candidate) -> bool {
+    let (time, zone) = (point.named, &point.clock.zone);
+    let date = time.date();
+    let minute = i32::from(time.hour()) * 60 + i32::from(time.minute());
     let weekday = i32::from(date.weekday().to_sunday_zero_offset());
-    any_or_absent(&criterion.absolute_criteria, |marker| is_marked(*marker, point, earlier))
-        && any_or_absent(&criterion.days_of_the_week, |day| *day as i32 == weekday)
+    any_or_absent(&criterion.days_of_the_week, |day| *day as i32 == weekday)
         && any_or_absent(&criterion.months_of_year, |month| *month as i32 + 1 == i32::from(date.month()))
-        && any_or_absent(&criterion.days_of_month, |day| is_day(*day, point))
-        && any_or_absent(&criterion.weeks_of_the_month, |week| is_week(*week, point))
+        && any_or_absent(&criterion.days_of_month, |day| is_day(*day, time))
+        && any_or_absent(&criterion.weeks_of_the_month, |week| is_week(*week, time))
         && any_or_absent(&criterion.schedule_times, |text| time_of_day(text, zone) == Ok(minute))
+        && any_or_absent(&criterion.absolute_criteria, |marker| is_marked(*marker, point))
 }
 
 fn any_or_absent<T>(words: &[T], test: impl Fn(&T) -> bool) -> bool {
     words.is_empty() || words.iter().any(test)
 }
 
-fn is_marked(marker: AbsoluteMarker, point: DateTime, earlier: &[DateTime]) -> bool {
-    let same = |is_same: fn(DateTime, DateTime) -> bool| !earlier.iter().any(|other| is_same(*other, point));
+fn is_marked(marker: AbsoluteMarker, point: &Candidate) -> bool {
     match marker {
         AbsoluteMarker::AllBackup => true,
-        AbsoluteMarker::FirstOfDay => same(|one, other| one.date() == other.date()),
-        AbsoluteMarker::FirstOfWeek => same(|one, other| week_begin(one) == week_begin(other)),
-        AbsoluteMarker::FirstOfMonth => same(|one, other| (one.year(), one.month()) == (other.year(), other.month())),
-        AbsoluteMarker::FirstOfYear => same(|one, other| one.year() == other.year()),
+        AbsoluteMarker::FirstOfDay => point.is_first(|one, other| one.date() == other.date()),
+        AbsoluteMarker::FirstOfWeek => point.is_first(|one, other| week_begin(one) == week_begin(other)),
+        AbsoluteMarker::FirstOfMonth => {
+            point.is_first(|one, other| (one.year(), one.month()) == (other.year(), other.month()))
+        }
+        AbsoluteMarker::FirstOfYear => point.is_first(|one, other| one.year() == other.year()),
     }
 }
 
@@ -146,7 +201,7 @@ fn is_week(week: WeekOfMonth, point: DateTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::format_instant;
+    use crate::time::{format_instant, parse_instant};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -257,6 +312,34 @@ mod tests {
         );
         assert_eq!(tag(&policy, "2023-12-31T19:00:00Z", &[]), "Yearly", "it is 1 January in India");
         assert_eq!(tag(&policy, "2024-05-05T19:00:00Z", &[]), "Weekly", "it is Monday in India");
+    }
+
+    #[test]
+    fn a_backup_whose_time_is_skipped_counts_as_the_one_of_that_time_and_day() {
+        let policy = policy(
+            json!(["R/2024-01-01T23:30:00-02:00/P1D"]),
+            "America/Nuuk",
+            json!({"daysOfTheWeek": ["Saturday"], "scheduleTimes": ["2024-01-01T23:30:00-02:00"]}),
+            json!({"daysOfMonth": [{"isLast": true}], "absoluteCriteria": ["FirstOfDay"]}),
+            json!({"monthsOfYear": ["January"], "daysOfMonth": [{"date": 1}]}),
+        );
+        // On Saturday, 30 March, clocks went from 23:00 to midnight: the backup of 23:30 is made half an hour into Sunday.
+        let made_late = "2024-03-31T01:30:00Z";
+        assert_eq!(format_instant(next_backup(&policy, at("2024-03-30T02:00:00Z")).unwrap().unwrap().0), made_late);
+        assert_eq!(tag(&policy, made_late, &["2024-03-30T01:30:00Z"]), "Weekly", "Saturday's");
+        assert_eq!(tag(&policy, "2024-04-01T00:30:00Z", &[made_late]), "Monthly", "the first of 31 March");
+    }
+
+    #[test]
+    fn times_without_an_offset_are_those_of_the_schedules_clock() {
+        let policy = policy(
+            json!(["R/2024-01-01T14:00:00/P1D"]),
+            "Europe/Berlin",
+            json!({"daysOfTheWeek": ["Monday"], "scheduleTimes": ["2024-01-01T14:00:00"]}),
+            json!({"absoluteCriteria": ["FirstOfMonth"], "daysOfMonth": [{"date": 1}]}),
+            json!({"monthsOfYear": ["January"], "daysOfMonth": [{"date": 1}]}),
+        );
+        assert_eq!(tag(&policy, "2024-05-06T12:00:00Z", &[]), "Weekly");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Times as the API writes them: ISO 8601 durations, instants, repeating intervals and time zones.
+//! Times as the API writes them: ISO 8601 durations, instants and time zones. Repeating intervals are in `interval`.
 //!
 //! An instant is an `i64` of microseconds since 1970-01-01T00:00:00Z everywhere in Blobkeep; this file is where it
 //! becomes text and where text becomes it. It must never look at a clock: whoever needs the present passes it in.
@@ -125,24 +125,33 @@ impl IsoDuration {
     }
 
     fn after_parts(&self, start: i64, times: i64, zone: &TimeZone) -> Option<i64> {
-        let exact_seconds = i64::try_from(self.time_seconds).ok()?.checked_mul(times)?;
         let base = if self.is_calendar() {
-            let span = Span::new()
-                .try_years(i64::from(self.years).checked_mul(times)?)
-                .ok()?
-                .try_months(i64::from(self.months).checked_mul(times)?)
-                .ok()?
-                .try_weeks(i64::from(self.weeks).checked_mul(times)?)
-                .ok()?
-                .try_days(i64::from(self.days).checked_mul(times)?)
-                .ok()?;
-            let wall = zoned(start, zone)?.datetime().checked_add(span).ok()?;
-            wall.to_zoned(zone.clone()).ok()?.timestamp()
+            instant_of(self.on_calendar(zoned(start, zone)?.datetime(), times)?, zone)?
         } else {
-            Timestamp::from_microsecond(start).ok()?
+            start
         };
-        let sum = base.checked_add(SignedDuration::from_secs(exact_seconds)).ok()?;
-        Some(sum.as_microsecond())
+        self.exactly_after(base, times)
+    }
+
+    /// The date and time that lies `times` of the calendar parts alone after another; none beyond what a calendar holds.
+    pub(crate) fn on_calendar(&self, wall: DateTime, times: i64) -> Option<DateTime> {
+        let span = Span::new()
+            .try_years(i64::from(self.years).checked_mul(times)?)
+            .ok()?
+            .try_months(i64::from(self.months).checked_mul(times)?)
+            .ok()?
+            .try_weeks(i64::from(self.weeks).checked_mul(times)?)
+            .ok()?
+            .try_days(i64::from(self.days).checked_mul(times)?)
+            .ok()?;
+        wall.checked_add(span).ok()
+    }
+
+    /// The instant (µs) that lies `times` of the exact part alone after another; none beyond what a calendar holds.
+    pub(crate) fn exactly_after(&self, instant: i64, times: i64) -> Option<i64> {
+        let seconds = i64::try_from(self.time_seconds).ok()?.checked_mul(times)?;
+        let start = Timestamp::from_microsecond(instant).ok()?;
+        Some(start.checked_add(SignedDuration::from_secs(seconds)).ok()?.as_microsecond())
     }
 }
 
@@ -204,6 +213,34 @@ pub fn wall_clock(instant: i64, zone: &TimeZone) -> DateTime {
     zoned(instant, zone).map(|zoned| zoned.datetime()).unwrap_or_default()
 }
 
+/// The instant (µs) at which clocks in `zone` show a time. One that a clock change skips is taken as late as the clock moved, of one that
+/// comes twice the first.
+pub(crate) fn instant_of(wall: DateTime, zone: &TimeZone) -> Option<i64> {
+    Some(wall.to_zoned(zone.clone()).ok()?.timestamp().as_microsecond())
+}
+
+/// How far clocks in `zone` are ahead of UTC at `instant` (µs), in seconds.
+pub(crate) fn offset_seconds(instant: i64, zone: &TimeZone) -> i64 {
+    Timestamp::from_microsecond(instant).map_or(0, |instant| i64::from(zone.to_offset(instant).seconds()))
+}
+
+/// Reads a date and time as schedules write them: what clocks in `zone` show, and the instant (µs). Without an offset it is a time on these
+/// clocks, also one that a clock change skips.
+pub fn parse_on_clock(text: &str, zone: &TimeZone) -> Result<(DateTime, i64), TimeError> {
+    let instant = parse_instant(text)?;
+    if names_offset(text.trim()) {
+        return Ok((wall_clock(instant, zone), instant));
+    }
+    let wall = wall_clock(instant, &TimeZone::UTC);
+    let instant = instant_of(wall, zone).ok_or_else(|| TimeError::Instant(text.to_owned()))?;
+    Ok((wall, instant))
+}
+
+/// Whether a date-time of the full form says how far its clock is ahead of UTC.
+fn names_offset(text: &str) -> bool {
+    text.get(19..).unwrap_or_default().contains(['Z', 'z', '+', '-'])
+}
+
 /// Reads `2024-05-08T14:00:00[.fffffff](Z|±hh:mm)`, µs; without an offset it is UTC. Fractions beyond a
 /// microsecond are cut off. Compact forms (`20240508T140000Z`) and dates without a time are refused.
 pub fn parse_instant(text: &str) -> Result<i64, TimeError> {
@@ -212,9 +249,7 @@ pub fn parse_instant(text: &str) -> Result<i64, TimeError> {
     if !has_full_form(trimmed) {
         return Err(wrong());
     }
-    let tail = trimmed.get(19..).unwrap_or_default();
-    let has_offset = tail.contains(['Z', 'z', '+', '-']);
-    let timestamp = if has_offset {
+    let timestamp = if names_offset(trimmed) {
         trimmed.parse::<Timestamp>().map_err(|_| wrong())?
     } else {
         let wall: DateTime = trimmed.parse().map_err(|_| wrong())?;
@@ -279,90 +314,6 @@ pub fn zone(name: &str) -> Result<TimeZone, TimeError> {
     TimeZone::get(iana).map_err(|_| TimeError::Zone(name.to_owned()))
 }
 
-/// One `R[n]/start/period` of a schedule. The count is read and has no effect, as in the product.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepeatingInterval {
-    /// The first occurrence, µs.
-    pub start: i64,
-    /// The distance between occurrences.
-    pub period: IsoDuration,
-}
-
-impl RepeatingInterval {
-    /// Reads `R/2024-05-08T14:00:00+00:00/P1D`. A start without an offset is a wall-clock time of `zone`.
-    pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, TimeError> {
-        let wrong = |why: &str| TimeError::Interval(text.to_owned(), why.to_owned());
-        let mut fields = text.trim().split('/');
-        let (Some(repeat), Some(start), Some(period), None) =
-            (fields.next(), fields.next(), fields.next(), fields.next())
-        else {
-            return Err(wrong("it needs three parts, R/start/period"));
-        };
-        let count = repeat.strip_prefix(['R', 'r']).ok_or_else(|| wrong("it must begin with R"))?;
-        if !count.chars().all(|letter| letter.is_ascii_digit()) {
-            return Err(wrong("only digits may follow R"));
-        }
-        let period = IsoDuration::parse(period).map_err(|error| wrong(&error.to_string()))?;
-        if period.is_zero() {
-            return Err(wrong("its period has no length"));
-        }
-        let start = Self::start(start, zone).map_err(|error| wrong(&error.to_string()))?;
-        Ok(Self { start, period })
-    }
-
-    fn start(text: &str, zone: &TimeZone) -> Result<i64, TimeError> {
-        let instant = parse_instant(text)?;
-        let names_offset = text.get(19..).unwrap_or_default().contains(['Z', 'z', '+', '-']);
-        if names_offset {
-            return Ok(instant);
-        }
-        let wall = wall_clock(instant, &TimeZone::UTC);
-        let zoned = wall.to_zoned(zone.clone()).map_err(|_| TimeError::Instant(text.to_owned()))?;
-        Ok(zoned.timestamp().as_microsecond())
-    }
-
-    /// The first occurrence strictly after `instant` (µs). Calendar periods keep the wall-clock time of `zone` over
-    /// clock changes; a time that a change skips is taken as late as the clock moved, one that comes twice counts once.
-    pub fn next_after(&self, instant: i64, zone: &TimeZone) -> Result<i64, TimeError> {
-        if self.start > instant {
-            return Ok(self.start);
-        }
-        let mut too_early: i64 = 0;
-        let mut late_enough: i64 = 1;
-        while self.period.after(self.start, late_enough, zone)? <= instant {
-            too_early = late_enough;
-            late_enough = late_enough.checked_mul(2).ok_or_else(|| TimeError::Range(self.period.to_string()))?;
-            if self.period.after(self.start, late_enough, zone).is_err() {
-                late_enough = self.last_representable(too_early, late_enough, zone);
-                break;
-            }
-        }
-        while late_enough - too_early > 1 {
-            let middle = too_early + (late_enough - too_early) / 2;
-            if self.period.after(self.start, middle, zone)? <= instant {
-                too_early = middle;
-            } else {
-                late_enough = middle;
-            }
-        }
-        let found = self.period.after(self.start, late_enough, zone)?;
-        if found > instant { Ok(found) } else { Err(TimeError::Range(self.period.to_string())) }
-    }
-
-    /// The largest number of repetitions between a good and a bad one that still gives a date.
-    fn last_representable(&self, mut good: i64, mut bad: i64, zone: &TimeZone) -> i64 {
-        while bad - good > 1 {
-            let middle = good + (bad - good) / 2;
-            if self.period.after(self.start, middle, zone).is_ok() {
-                good = middle;
-            } else {
-                bad = middle;
-            }
-        }
-        good
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,12 +321,6 @@ mod tests {
 
     fn instant(text: &str) -> i64 {
         parse_instant(text).unwrap()
-    }
-
-    fn next(interval: &str, zone_name: &str, after: &str) -> String {
-        let zone = zone(zone_name).unwrap();
-        let interval = RepeatingInterval::parse(interval, &zone).unwrap();
-        format_instant(interval.next_after(instant(after), &zone).unwrap())
     }
 
     #[test]
@@ -431,61 +376,7 @@ mod tests {
         assert_eq!(zone("Middle Earth Standard Time"), Err(TimeError::Zone("Middle Earth Standard Time".to_owned())));
     }
 
-    #[test]
-    fn intervals_that_cannot_be_read_say_why() {
-        let utc = TimeZone::UTC;
-        for (text, why) in [
-            ("R/2024-05-08T14:00:00+00:00", "three parts"),
-            ("2024-05-08T14:00:00+00:00/P1D/P1D", "begin with R"),
-            ("Rx/2024-05-08T14:00:00+00:00/P1D", "only digits"),
-            ("R/2024-05-08T14:00:00+00:00/P0D", "no length"),
-            ("R/20240508T140000Z/P1D", "full date and time"),
-            ("R/2024-05-08T14:00:00+00:00/1D", "ISO 8601 duration"),
-        ] {
-            let message = RepeatingInterval::parse(text, &utc).unwrap_err().to_string();
-            assert!(message.contains(why), "{text}: {message}");
-        }
-        assert!(RepeatingInterval::parse("R5/2024-05-08T14:00:00Z/PT4H", &utc).is_ok());
-    }
-
-    #[test]
-    fn the_next_occurrence_is_strictly_later() {
-        let daily = "R/2024-05-08T14:00:00+00:00/P1D";
-        assert_eq!(next(daily, "UTC", "2020-01-01T00:00:00Z"), "2024-05-08T14:00:00Z");
-        assert_eq!(next(daily, "UTC", "2024-05-08T14:00:00Z"), "2024-05-09T14:00:00Z");
-        assert_eq!(next(daily, "UTC", "2026-12-31T13:59:59Z"), "2026-12-31T14:00:00Z");
-        assert_eq!(next("R/2024-05-08T14:00:00Z/P1W", "UTC", "2026-01-01T00:00:00Z"), "2026-01-07T14:00:00Z");
-        assert_eq!(next("R/2024-05-08T14:00:00Z/PT5M", "UTC", "2026-01-01T00:02:00Z"), "2026-01-01T00:05:00Z");
-    }
-
-    #[test]
-    fn daily_backups_keep_their_wall_clock_over_clock_changes() {
-        let at_two = "R/2024-01-01T02:30:00+01:00/P1D";
-        let berlin = "W. Europe Standard Time";
-        assert_eq!(next(at_two, berlin, "2024-07-01T00:00:00Z"), "2024-07-01T00:30:00Z", "summer: 02:30 is 00:30Z");
-        assert_eq!(next(at_two, berlin, "2024-03-31T00:00:00Z"), "2024-03-31T01:30:00Z", "skipped hour: an hour late");
-        assert_eq!(next(at_two, berlin, "2024-10-27T00:00:00Z"), "2024-10-27T00:30:00Z", "doubled hour: the first");
-        assert_eq!(next(at_two, berlin, "2024-10-27T00:30:00Z"), "2024-10-28T01:30:00Z", "and not the second");
-    }
-
     proptest! {
-        #[test]
-        fn an_occurrence_is_later_than_asked_and_none_lies_between(
-            after in 0_i64..4_000_000_000_000_000,
-            period in prop::sample::select(vec!["PT5M", "PT4H", "P1D", "P1W", "P1M", "P1Y", "P1DT6H"]),
-            zone_name in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"]),
-        ) {
-            let zone = zone(zone_name).unwrap();
-            let interval = RepeatingInterval::parse(&format!("R/1999-01-31T02:30:00Z/{period}"), &zone).unwrap();
-            let found = interval.next_after(after, &zone).unwrap();
-            prop_assert!(found > after);
-            prop_assert!(interval.next_after(found - 1, &zone).unwrap() == found);
-            if found > interval.start {
-                let before = interval.next_after(after - 1, &zone).unwrap();
-                prop_assert!(before <= found);
-            }
-        }
-
         #[test]
         fn written_instants_are_read_back(instant in -60_000_000_000_000_000_i64..250_000_000_000_000_000) {
             prop_assert_eq!(parse_instant(&format_instant(instant)), Ok(instant));
@@ -496,7 +387,7 @@ mod tests {
         fn no_text_makes_the_readers_panic(text in "\\PC{0,40}") {
             let _ = parse_instant(&text);
             let _ = IsoDuration::parse(&text);
-            let _ = RepeatingInterval::parse(&text, &TimeZone::UTC);
+            let _ = parse_on_clock(&text, &TimeZone::UTC);
             let _ = zone(&text);
         }
     }

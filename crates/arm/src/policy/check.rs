@@ -7,8 +7,9 @@ use super::{
     BackupRule, BackupSchedule, Criterion, LifeCycle, Policy, PolicyRule, RetentionRule, TagInfo, TaggingCriteria,
     Trigger,
 };
+use crate::interval::RepeatingInterval;
 use crate::schedule;
-use crate::time::{IsoDuration, RepeatingInterval, SHORTEST_PERIOD_SECONDS, zone};
+use crate::time::{IsoDuration, SHORTEST_PERIOD_SECONDS, zone};
 use crate::word::{ADLS_DATASOURCE, BLOB_DATASOURCE, DataStore, Invalid, blob_datasource_type};
 
 impl Policy {
