@@ -101,11 +101,17 @@ pub struct Parts {
     pub clock: Option<Arc<dyn Clock>>,
     /// Looks into storage accounts for `blobServices/default/containers`.
     pub browser: Option<Arc<dyn AccountBrowser>>,
+    /// Nothing is done in the background: who sets the clock does the work of each instant with [`jobs::tick`].
+    pub by_hand: bool,
 }
 
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("clock", &self.clock).field("browser", &self.browser.is_some()).finish()
+        f.debug_struct("Parts")
+            .field("clock", &self.clock)
+            .field("browser", &self.browser.is_some())
+            .field("by_hand", &self.by_hand)
+            .finish()
     }
 }
 
@@ -198,7 +204,7 @@ pub struct Running {
     address: SocketAddr,
     handle: Handle<SocketAddr>,
     server: JoinHandle<std::io::Result<()>>,
-    background: jobs::Background,
+    background: Option<jobs::Background>,
 }
 
 impl Running {
@@ -223,7 +229,9 @@ impl Running {
         if let Err(error) = self.server.await {
             tracing::error!(%error, "the server task failed while stopping");
         }
-        self.background.stop().await;
+        if let Some(background) = self.background {
+            background.stop().await;
+        }
         self.app.db.close().await;
     }
 
@@ -278,7 +286,7 @@ pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> 
         .handle(handle.clone());
     let service = api::front::answer.with_state(app.clone()).into_make_service();
     let server = tokio::spawn(server.serve(service));
-    let background = jobs::Background::start(&app);
+    let background = (!parts.by_hand).then(|| jobs::Background::start(&app));
     Ok(Running { app, address, handle, server, background })
 }
 

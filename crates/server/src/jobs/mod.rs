@@ -35,6 +35,19 @@ pub use limits::Limits;
 pub use operational::last_look;
 
 use crate::App;
+use crate::db::DbResult;
+
+/// What the background does at one instant of a clock that stands: one look of the scheduler, then every job that is due, one after the
+/// other, until none is left. The operational tier is not looked at. For a process that runs without background
+/// ([`crate::Parts::by_hand`]).
+///
+/// # Errors
+/// [`crate::db::DbError`] when the database fails. A job that fails is no error here: it ends as failed, or waits for its next try.
+pub async fn tick(app: &Arc<App>) -> DbResult<()> {
+    schedule::look(app).await?;
+    schedule::forget(app).await?;
+    worker::work_off(app).await
+}
 
 /// The background work of one process.
 #[derive(Debug)]

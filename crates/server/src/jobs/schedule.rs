@@ -46,7 +46,8 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
     }
 }
 
-async fn look(app: &App) -> db::DbResult<()> {
+/// Adds the jobs that are due.
+pub(super) async fn look(app: &App) -> db::DbResult<()> {
     let (now, granted) = (app.now(), Granted::service());
     let mut reader = app.db.read().await?;
     let due = db::instances::due(&mut reader, &granted, now, AT_ONCE).await?;
@@ -81,7 +82,7 @@ async fn look(app: &App) -> db::DbResult<()> {
 }
 
 /// Forgets what nobody asks for any more: operations that have ended, and jobs of the service's own.
-async fn forget(app: &App) -> db::DbResult<()> {
+pub(super) async fn forget(app: &App) -> db::DbResult<()> {
     let before = app.now() - KEPT_MICROS;
     let mut writer = app.db.write().await?;
     db::operations::forget_ended_before(&mut writer, before).await?;

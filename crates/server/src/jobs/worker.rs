@@ -7,7 +7,7 @@ use std::time::Duration;
 use blobkeep_arm::error::ApiError;
 use blobkeep_arm::job::JobStatus;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as signal};
+use tokio::sync::{Semaphore, watch as signal};
 use tokio::task::{JoinError, JoinSet};
 
 use super::fault::{Fault, internal};
@@ -94,6 +94,17 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
     }
 }
 
+/// Does the jobs that may run now, one after the other, until none is left.
+pub(super) async fn work_off(app: &Arc<App>) -> db::DbResult<()> {
+    // Nobody stops this: it ends by itself. The channel stays open as long.
+    let (_stop, stopped) = signal::channel(false);
+    loop {
+        let owner = uuid::Uuid::new_v4().to_string();
+        let Some(job) = claim(app, &owner).await? else { return Ok(()) };
+        work(app.clone(), job, owner, stopped.clone(), ()).await;
+    }
+}
+
 fn log_failure(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a job's task failed");
@@ -152,13 +163,8 @@ async fn claim(app: &App, owner: &str) -> db::DbResult<Option<Job>> {
     Ok(job)
 }
 
-async fn work(
-    app: Arc<App>,
-    job: Job,
-    owner: String,
-    stopped: signal::Receiver<bool>,
-    _held: (OwnedSemaphorePermit, AtWork),
-) {
+/// Does one claimed job and records its end. What is `held` is let go after that.
+async fn work<Held>(app: Arc<App>, job: Job, owner: String, stopped: signal::Receiver<bool>, _held: Held) {
     let (watch, keeper) = Watch::start(&app, &job, &owner, stopped);
     tracing::info!(
         job = job.id,

@@ -42,11 +42,39 @@ impl World {
 
     /// An account in a vault with these properties, under the policy that `policy` makes for a first backup at that instant.
     pub async fn of(properties: Value, policy: impl FnOnce(i64) -> Value) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         // The certificate is checked against the machine's clock, so the story begins now.
-        let clock = Arc::new(ManualClock::at(SystemClock.now_micros()));
-        let parts = Parts { clock: Some(clock.clone()), ..Parts::default() };
-        let service = Service::start_at(config(&dir.path().join("data")), parts).await;
+        let mut world = Self::prepared(SystemClock.now_micros(), false, properties, policy).await;
+        world
+            .until("the account is protected", |world| {
+                Box::pin(async move { world.protection_state().await == "ProtectionConfigured" })
+            })
+            .await;
+        world
+    }
+
+    /// An account protected from that instant on, where nothing happens but by [`Self::tick`].
+    pub async fn by_hand(now: i64, policy: Value) -> Self {
+        let world = Self::prepared(now, true, json!({}), |_| policy).await;
+        world.tick().await;
+        assert_eq!(world.protection_state().await, "ProtectionConfigured");
+        world
+    }
+
+    /// Does everything that is due now.
+    pub async fn tick(&self) {
+        blobkeep_server::jobs::tick(self.service.running.app()).await.unwrap();
+    }
+
+    /// Everything is there, and the account's protection is asked for.
+    async fn prepared(now: i64, by_hand: bool, properties: Value, policy: impl FnOnce(i64) -> Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(now));
+        let config = config(&dir.path().join("data"));
+        // Clients check the certificate against the machine's clock, whatever the service's says.
+        let names = [config.listen.ip().to_string()];
+        blobkeep_server::pki::ensure(&config.data_dir, &names, SystemClock.now_micros()).unwrap();
+        let parts = Parts { clock: Some(clock.clone()), by_hand, ..Parts::default() };
+        let service = Service::start_at(config, parts).await;
         let options =
             EmulatorOptions { accounts: vec![Account::with_derived_key("source")], ..EmulatorOptions::default() };
         let emulator = Emulator::start("127.0.0.1:0".parse().unwrap(), options).await.unwrap();
@@ -80,13 +108,7 @@ impl World {
             "policyInfo": { "policyId": policy },
         }});
         service.put(&instance, body).await.expect(201);
-        let mut world = Self { service, clock, emulator, vault, instance, dir };
-        world
-            .until("the account is protected", |world| {
-                Box::pin(async move { world.protection_state().await == "ProtectionConfigured" })
-            })
-            .await;
-        world
+        Self { service, clock, emulator, vault, instance, dir }
     }
 
     /// How far the account is protected.
