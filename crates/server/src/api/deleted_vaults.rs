@@ -6,12 +6,13 @@ use blobkeep_arm::deleted_vault::{self, DeletedVaultView, VaultDeletion};
 use blobkeep_arm::id::fold_location;
 use blobkeep_arm::job::JobStatus;
 use blobkeep_arm::vault::{SoftDeleteState, VaultRequest};
-use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
+use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
 use http::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::operations;
+use super::page::{Page, Readable};
 use super::vaults::{self, vault_id};
 use super::{Access, Answer, Request, Route, conditions, instances};
 use crate::App;
@@ -63,12 +64,19 @@ fn render(deleted: &DeletedVault) -> Value {
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
     let mut reader = app.db.read().await?;
-    let (subscription, location) = (request.param("subscription"), request.param("location"));
-    let deleted = db::deleted_vaults::list(&mut reader, subscription, location, request.now).await?;
-    let readable = deleted.iter().filter(|deleted| rights.allow(READ, &deleted.vault.key));
-    Ok(Answer::ok(envelope::list(readable.map(render).collect(), None)))
+    let (subscription, location) = (request.param("subscription"), fold_location(request.param("location")));
+    let mut vaults = Readable::of(&page);
+    while vaults.wants_more() {
+        let (after, limit) = (vaults.after(), page.fetch());
+        let read = db::deleted_vaults::list(&mut reader, subscription, request.now, after, limit).await?;
+        vaults.add(read, |deleted: &DeletedVault| {
+            fold_location(&deleted.vault.location) == location && rights.allow(READ, &deleted.vault.key)
+        });
+    }
+    Ok(page.answer(&request, vaults.rows(), render))
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {

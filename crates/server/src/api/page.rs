@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{Answer, Request};
 use crate::App;
+use crate::db::deleted_vaults::DeletedVault;
 use crate::db::guards::Guard;
 use crate::db::instances::StoredInstance;
 use crate::db::jobs::Job;
@@ -73,6 +74,14 @@ impl Listed for Vault {
 
     fn place(&self) -> String {
         self.key.clone()
+    }
+}
+
+impl Listed for DeletedVault {
+    type Place = String;
+
+    fn place(&self) -> String {
+        self.vault.key.clone()
     }
 }
 

@@ -3,7 +3,6 @@
 
 use blobkeep_arm::ResourceId;
 use blobkeep_arm::deleted_vault::{self, VaultDeletion};
-use blobkeep_arm::id::fold_location;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -136,23 +135,29 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
     row.as_ref().map(read).transpose()
 }
 
-/// The deleted vaults of a subscription (its GUID in any case) and location whose time is not over, by folded id. The caller shows only
-/// what may be read.
+/// The deleted vaults of a subscription (its GUID in any case) whose time is not over, of any location, by folded id and behind `after`, so
+/// many at most. The caller shows only what may be read.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
-pub async fn list(conn: &mut Conn, subscription_id: &str, location: &str, now: i64) -> DbResult<Vec<DeletedVault>> {
+pub async fn list(
+    conn: &mut Conn,
+    subscription_id: &str,
+    now: i64,
+    after: &str,
+    limit: i64,
+) -> DbResult<Vec<DeletedVault>> {
     let rows = sqlx::query(
-        "SELECT * FROM backup_vaults WHERE subscription_key = $1 AND deleted_at IS NOT NULL AND purge_at > $2
-         ORDER BY key",
+        "SELECT * FROM backup_vaults
+         WHERE subscription_key = $1 AND deleted_at IS NOT NULL AND purge_at > $2 AND key > $3 ORDER BY key LIMIT $4",
     )
     .bind(subscription_id.to_lowercase())
     .bind(now)
+    .bind(after)
+    .bind(limit)
     .fetch_all(conn)
     .await?;
-    let location = fold_location(location);
-    let all: DbResult<Vec<DeletedVault>> = rows.iter().map(read).collect();
-    Ok(all?.into_iter().filter(|deleted| fold_location(&deleted.vault.location) == location).collect())
+    rows.iter().map(read).collect()
 }
 
 /// The deleted vaults whose time is over and which hold no instance any more.
