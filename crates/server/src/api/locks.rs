@@ -1,7 +1,7 @@
 //! Management locks, and what they forbid.
 //!
 //! A lock stands at a subscription, a group or a resource and holds for all that lies in it, for everybody, whatever roles they have. The
-//! front door asks [`check`] before any handler runs, and after the caller's right was found: who may not do a thing is not told that it is
+//! front door asks `check` before any handler runs, and after the caller's right was found: who may not do a thing is not told that it is
 //! locked. Jobs of the service go on in what is locked, as they only read it; a restore, which writes, asks by itself.
 
 use std::sync::Arc;
