@@ -71,11 +71,7 @@ async fn two_years(name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_years_of_backups_make_and_lose_exactly_the_points_of_the_table() {
     two_years("sundays-and-thursdays").await;
-}
-
-/// The same with a backup every day lasts for minutes, so only where there is time for long tests.
-#[tokio::test(flavor = "multi_thread")]
-async fn two_years_of_daily_backups_make_and_lose_exactly_the_points_of_the_table() {
+    // A backup every day takes minutes: where there is time for long tests.
     if std::env::var_os("BLOBKEEP_TEST_SECONDS").is_some() {
         two_years("berlin").await;
     }
