@@ -1,7 +1,7 @@
 //! Stamps of resources: who made and changed them, and a revision that grows with every change that a client can see.
 //!
 //! A request that makes or changes a resource says so here ([`made`], [`changed`]); functions of `db` that change one for other reasons
-//! only let its revision grow ([`moved_on`]). A row goes with its resource ([`forget`]).
+//! only let its revision grow (`moved_on`). A row goes with its resource (`forget`).
 
 use std::collections::HashMap;
 

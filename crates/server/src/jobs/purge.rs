@@ -74,8 +74,54 @@ async fn kept_until(vault: &Vault, now: i64) -> Result<Option<i64>, Error> {
     let mut kept_until = None;
     for instance in Chain::instances(vault).await? {
         let state = Chain::instance(vault, &instance)?.load().await?;
-        let ends = state.points.iter().map(|point| point.expires_at.map(|at| at.0).filter(|at| *at > now));
-        kept_until = kept_until.max(ends.map(|end| end.unwrap_or(now + DELAY_MICROS)).max());
+        let ends = state.points.iter().filter_map(|point| match point.expires_at {
+            // Nobody knows until when a hold lasts, or a point without an end.
+            _ if state.hold_on(&point.job).is_some() => Some(now + DELAY_MICROS),
+            None => Some(now + DELAY_MICROS),
+            Some(ends) => (ends.0 > now).then_some(ends.0),
+        });
+        kept_until = kept_until.max(ends.max());
     }
     Ok(kept_until)
+}
+
+#[cfg(test)]
+mod tests {
+    use blobkeep_vault::chunk::ChunkSizes;
+    use blobkeep_vault::state::{Change, Hold};
+    use blobkeep_vault::store::memory::MemoryStore;
+    use blobkeep_vault::{MasterKey, Timestamp};
+
+    use super::*;
+
+    const NOW: i64 = 1_000_000_000;
+
+    async fn kept_with(expires_at: Option<i64>, held: &[&str]) -> Option<i64> {
+        let store = Arc::new(MemoryStore::default());
+        let key = MasterKey::generate().unwrap();
+        let vault = Vault::init(store, &key, ChunkSizes::default(), Timestamp(0)).await.unwrap();
+        let chain = Chain::instance(&vault, "instance").unwrap();
+        let at = Timestamp(1);
+        let point = Change::PointAdded {
+            job: "one".to_owned(),
+            started_at: at,
+            completed_at: at,
+            expires_at: expires_at.map(Timestamp),
+            registered: 0,
+        };
+        chain.append(point, at).await.unwrap();
+        for name in held {
+            let hold = Hold { name: (*name).to_owned(), point: None, reason: "a lawsuit".to_owned() };
+            chain.append(Change::HoldSet { hold }, at).await.unwrap();
+        }
+        kept_until(&vault, NOW).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_vault_stays_while_its_own_records_keep_a_point() {
+        assert_eq!(kept_with(Some(NOW - 1), &[]).await, None);
+        assert_eq!(kept_with(Some(NOW + 7), &[]).await, Some(NOW + 7));
+        assert_eq!(kept_with(None, &[]).await, Some(NOW + DELAY_MICROS));
+        assert_eq!(kept_with(Some(NOW - 1), &["court"]).await, Some(NOW + DELAY_MICROS), "a hold outlasts the point's end");
+    }
 }
