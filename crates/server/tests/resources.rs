@@ -126,6 +126,7 @@ async fn a_storage_account_answers_in_azures_shape_and_never_with_a_secret() {
     let properties = &made.body["properties"];
     assert_eq!(properties["provisioningState"], "Succeeded");
     assert_eq!(properties["accessTier"], "Cool");
+    assert_eq!(properties["encryption"], json!({ "keySource": "Microsoft.Storage" }), "az cannot do without");
     assert_eq!(properties["primaryEndpoints"]["blob"], "http://127.0.0.1:10000/devstoreaccount1/");
     assert_eq!(
         properties["connection"],
@@ -155,6 +156,27 @@ async fn a_storage_account_answers_in_azures_shape_and_never_with_a_secret() {
     service.call("DELETE", &path, None).await.expect(200);
     service.call("DELETE", &path, None).await.expect(204);
     service.get(&path).await.refused(404, "ResourceNotFound");
+}
+
+#[tokio::test]
+async fn an_account_that_is_sent_back_as_it_was_read_keeps_its_connection() {
+    let service = Service::start().await;
+    let group = service.group("RG").await;
+    let path = account(&group, "msblobbackup");
+    let made = service.put(&path, connected("http://127.0.0.1:10000/devstoreaccount1")).await.expect(200);
+    let mut whole = made.body.clone();
+    whole["tags"] = json!({ "team": "a" });
+    let again = service.put(&path, whole.clone()).await.expect(200);
+    assert_eq!(again.body["tags"], json!({ "team": "a" }));
+    assert_eq!(again.body["properties"]["connection"], made.body["properties"]["connection"]);
+    service.call("PATCH", &path, Some(whole.clone())).await.expect(200);
+
+    whole["properties"]["connection"]["url"] = json!("http://127.0.0.1:10000/another");
+    service.put(&path, whole.clone()).await.refused(400, "InvalidConnection");
+    service.call("PATCH", &path, Some(whole.clone())).await.refused(400, "InvalidConnection");
+    let new = account(&group, "another");
+    whole["properties"]["connection"] = made.body["properties"]["connection"].clone();
+    service.put(&new, whole).await.refused(400, "InvalidConnection");
 }
 
 #[tokio::test]

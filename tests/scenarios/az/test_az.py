@@ -280,6 +280,15 @@ class TestAz(Story):
         self.assertEqual(self.az("role", "assignment", "list", "--assignee", self.principal, "--scope", self.account("azsource")), [])
         self.assert_refuses("(UserErrorMissingRequiredPermissions)", *self.action(self.instance, "resumeProtection"))
 
+    def test_18_an_account_that_is_changed_keeps_its_connection(self) -> None:
+        which = ["--name", "aztarget", "--resource-group", BLOB_GROUP]
+        self.assertEqual(self.az("storage", "account", "update", *which, "--tags", "team=a")["tags"], {"team": "a"})
+        # It reads the account and sends the whole back.
+        tagged = self.az("resource", "tag", "--ids", self.account("aztarget"), "--tags", "team=b")
+        self.assertEqual(tagged["tags"], {"team": "b"})
+        containers = self.az("storage", "container-rm", "list", "--storage-account", "aztarget")
+        self.assertEqual([container["name"] for container in containers], ["logs", "photos"])
+
 
 if __name__ == "__main__":
     unittest.main()
