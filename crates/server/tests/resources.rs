@@ -12,6 +12,7 @@ use common::Service;
 use serde_json::{Value, json};
 
 const KEY: &str = "dG9wLXNlY3JldC1rZXk=";
+const READER: &str = "acdd72a7-3385-48ef-bd42-f606fba81ae7";
 
 fn account(group: &str, name: &str) -> String {
     format!("{group}/providers/Microsoft.Storage/storageAccounts/{name}")
@@ -156,6 +157,28 @@ async fn a_storage_account_answers_in_azures_shape_and_never_with_a_secret() {
     service.call("DELETE", &path, None).await.expect(200);
     service.call("DELETE", &path, None).await.expect(204);
     service.get(&path).await.refused(404, "ResourceNotFound");
+}
+
+#[tokio::test]
+async fn whether_a_name_is_free_for_an_account_is_told_of_what_the_caller_may_read() {
+    let service = Service::start().await;
+    let (group, other) = (service.group("RG").await, service.group("Other").await);
+    service.put(&account(&group, "msblobbackup"), json!({ "location": "westus" })).await.expect(200);
+    let path = format!("{}/providers/Microsoft.Storage/checkNameAvailability", service.subscription());
+    let asked = |name: &str| Some(json!({ "name": name, "type": "Microsoft.Storage/storageAccounts" }));
+    let free = service.call("POST", &path, asked("another")).await.expect(200);
+    assert_eq!(free.body, json!({ "nameAvailable": true }));
+    for (name, reason) in [("msblobbackup", "AlreadyExists"), ("No_Name", "AccountNameInvalid")] {
+        let got = service.call("POST", &path, asked(name)).await.expect(200);
+        assert_eq!((&got.body["nameAvailable"], &got.body["reason"]), (&json!(false), &json!(reason)), "{name}");
+    }
+
+    let (object_id, token) = service.principal("reader").await;
+    service.call_as(&token, "POST", &path, asked("msblobbackup")).await.refused(403, "AuthorizationFailed");
+    service.assign(&object_id, READER, &other).await;
+    let unseen = service.call_as(&token, "POST", &path, asked("msblobbackup")).await.expect(200);
+    assert_eq!(unseen.body, json!({ "nameAvailable": true }), "its group is not to be seen");
+    service.call_as("", "POST", &path, asked("another")).await.refused(401, "AuthenticationFailed");
 }
 
 #[tokio::test]

@@ -289,6 +289,15 @@ class TestAz(Story):
         containers = self.az("storage", "container-rm", "list", "--storage-account", "aztarget")
         self.assertEqual([container["name"] for container in containers], ["logs", "photos"])
 
+    def test_19_an_account_is_made(self) -> None:
+        which = ["--name", "azmade", "--resource-group", BLOB_GROUP]
+        self.assertIs(self.az("storage", "account", "check-name", "--name", "azmade")["nameAvailable"], True)
+        made = self.az("storage", "account", "create", *which, "--location", LOCATION, "--sku", "Standard_LRS")
+        self.assertEqual((made["id"], made["provisioningState"]), (self.account("azmade"), "Succeeded"))
+        self.assertEqual(self.az("storage", "account", "check-name", "--name", "azmade")["reason"], "AlreadyExists")
+        self.az("storage", "account", "delete", *which, "--yes")
+        self.assertIs(self.az("storage", "account", "check-name", "--name", "azmade")["nameAvailable"], True)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -4,6 +4,7 @@
 //! action on the path's own scope before the handler runs ([`Request::granted`]); a handler authorizes what else the request implies
 //! (a datasource, a policy). No handler here may do slow work: that is a job.
 
+pub mod account_names;
 pub mod answer;
 pub mod authorization;
 mod conditions;
@@ -56,6 +57,7 @@ pub fn routes() -> Vec<&'static Route> {
         resource_groups::ROUTES,
         providers::ROUTES,
         storage_accounts::ROUTES,
+        account_names::ROUTES,
         authorization::ROUTES,
         role_definitions::ROUTES,
         locks::ROUTES,

@@ -109,6 +109,7 @@ const SERVED: &[Provider] = &[
             ("storageAccounts", STORAGE),
             ("storageAccounts/blobServices", STORAGE),
             ("storageAccounts/blobServices/containers", STORAGE),
+            ("checkNameAvailability", STORAGE),
         ],
     },
     Provider {

@@ -25,7 +25,7 @@ use crate::db::subscriptions::Subscription;
 use crate::error::ApiResult;
 use crate::{App, ServeError, db};
 
-const READ: &str = "Microsoft.Storage/storageAccounts/read";
+pub(super) const READ: &str = "Microsoft.Storage/storageAccounts/read";
 const WRITE: &str = "Microsoft.Storage/storageAccounts/write";
 const GROUP_READ: &str = "Microsoft.Resources/subscriptions/resourceGroups/read";
 const ACCOUNT: &str =
@@ -183,7 +183,7 @@ async fn find_account(conn: &mut Conn, granted: &Granted, id: &ResourceId) -> Ap
     db::storage_accounts::get(conn, granted, &key).await?.ok_or_else(|| not_found(id))
 }
 
-fn check_name(name: &str) -> ApiResult<()> {
+pub(super) fn check_name(name: &str) -> ApiResult<()> {
     let is_legal = (3..=24).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if is_legal { Ok(()) } else { Err(ApiError::of(ErrorCode::AccountNameInvalid, &[("name", name)])) }
 }
