@@ -33,11 +33,11 @@ async fn check(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         return Ok(Answer::ok(json!({ "nameAvailable": false, "reason": "AccountNameInvalid", "message": message })));
     }
     let mut reader = app.db.read().await?;
-    let all = db::storage_accounts::list_in_subscription(&mut reader, &subscription.id).await?;
+    let found = db::storage_accounts::of_name(&mut reader, &subscription.id, name).await?;
     // Who holds a connection and waits for another one may wait for ever, once enough do so.
     drop(reader);
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    if !all.iter().any(|account| account.name == name && rights.allow(READ, &account.id)) {
+    if !found.iter().any(|account| rights.allow(READ, &account.id)) {
         return Ok(Answer::ok(json!({ "nameAvailable": true })));
     }
     let message = format!("The subscription already has a storage account named '{name}'.");

@@ -174,6 +174,19 @@ pub async fn list_in_subscription(
     rows.iter().map(read).collect()
 }
 
+/// The accounts of that name in a subscription (its GUID in any case), one in a group. The caller tells only of what may be read.
+///
+/// # Errors
+/// [`DbError`] when the database fails.
+pub async fn of_name(conn: &mut Conn, subscription_id: &str, name: &str) -> DbResult<Vec<StorageAccount>> {
+    let rows = sqlx::query("SELECT * FROM storage_accounts WHERE subscription_key = $1 AND name = $2 ORDER BY key")
+        .bind(subscription_id.to_lowercase())
+        .bind(name)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Removes an account; its blobs stay where they are.
 ///
 /// # Errors
