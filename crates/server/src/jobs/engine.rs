@@ -63,7 +63,8 @@ impl Vaults {
     /// Removes the vault of that id with everything in it, for good. Nobody may be at work in it. Safe to repeat.
     pub(super) async fn remove(&self, app: &App, vault_uuid: &str) -> Result<()> {
         // What lies beside the vault in the store is not to be named by mistake.
-        uuid::Uuid::try_parse(vault_uuid).map_err(|e| Error::Internal(format!("no vault is called {vault_uuid:?}: {e}")))?;
+        uuid::Uuid::try_parse(vault_uuid)
+            .map_err(|e| Error::Internal(format!("no vault is called {vault_uuid:?}: {e}")))?;
         self.open.lock().await.remove(vault_uuid);
         remove_files(&app.config, vault_uuid).await?;
         // Whoever looked meanwhile holds nothing that is there.

@@ -122,6 +122,10 @@ mod tests {
         assert_eq!(kept_with(Some(NOW - 1), &[]).await, None);
         assert_eq!(kept_with(Some(NOW + 7), &[]).await, Some(NOW + 7));
         assert_eq!(kept_with(None, &[]).await, Some(NOW + DELAY_MICROS));
-        assert_eq!(kept_with(Some(NOW - 1), &["court"]).await, Some(NOW + DELAY_MICROS), "a hold outlasts the point's end");
+        assert_eq!(
+            kept_with(Some(NOW - 1), &["court"]).await,
+            Some(NOW + DELAY_MICROS),
+            "a hold outlasts the point's end"
+        );
     }
 }
