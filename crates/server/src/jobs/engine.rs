@@ -78,7 +78,11 @@ impl Vaults {
             return Ok(vault.clone());
         }
         let master = MasterKey::from_text(&hex::encode(app.master_key.as_slice()))?;
-        let store = store(&app.config, vault_uuid, make)?;
+        let store = match store(&app.config, vault_uuid, make) {
+            // Nothing is damaged: there never was one, or it has gone.
+            Err(e) if e.kind == StoreErrorKind::NotFound => return Err(Error::NotFound(e.to_string())),
+            store => store?,
+        };
         let vault = match Vault::open(store.clone(), &master).await {
             Err(e) if make && e.kind() == ErrorKind::NotFound => {
                 tracing::info!(vault = vault_uuid, store = store.describe(), "a vault is made");
