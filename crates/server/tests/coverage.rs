@@ -55,8 +55,18 @@ const LEAST_FIRST: &[&str] = &[
     "Owner",
 ];
 
+/// What a handler asks for beside its route's own action, because it depends on the subject.
+const ALSO_NEEDED: &[(&str, &str)] =
+    &[("BlobkeepJobs_Cancel", "Microsoft.DataProtection/backupVaults/backupInstances/write")];
+
 fn allows(role: &str, action: &str) -> bool {
     BUILT_IN.iter().any(|known| known.name == role && known.allows(action))
+}
+
+/// The role allows the action, and what else the operation needs.
+fn suffices(role: &str, action: &str, operation: &str) -> bool {
+    let mut others = ALSO_NEEDED.iter().filter(|(known, _)| *known == operation);
+    allows(role, action) && others.all(|(_, other)| allows(role, other))
 }
 
 /// The role that may most and still not this.
@@ -71,7 +81,7 @@ fn role_of(route: &Route) -> Option<&'static str> {
     match route.access {
         Access::Public => None,
         Access::Action(action) => {
-            let least = LEAST_FIRST.iter().copied().find(|name| allows(name, action));
+            let least = LEAST_FIRST.iter().copied().find(|name| suffices(name, action, route.operation));
             Some(least.unwrap_or_else(|| panic!("no role allows {action}")))
         }
         // The handler decides; what it asks for is reading role assignments, or changing them.

@@ -7,6 +7,7 @@
 pub mod account_names;
 pub mod answer;
 pub mod authorization;
+pub mod blobkeep;
 mod conditions;
 mod critical;
 pub mod cross_region;
@@ -81,6 +82,8 @@ pub fn routes() -> Vec<&'static Route> {
         guard_requests::ROUTES,
         guard_proxies::ROUTES,
         deleted_vaults::ROUTES,
+        blobkeep::jobs::ROUTES,
+        blobkeep::policies::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

@@ -19,7 +19,7 @@ use crate::db::guards::Guard;
 use crate::db::instances::StoredInstance;
 use crate::db::jobs::Job;
 use crate::db::points::Point;
-use crate::db::policies::StoredPolicy;
+use crate::db::policies::{PolicyVersion, StoredPolicy};
 use crate::db::resource_groups::ResourceGroup;
 use crate::db::storage_accounts::StorageAccount;
 use crate::db::vaults::Vault;
@@ -49,7 +49,7 @@ impl Place for String {
     }
 }
 
-/// Creation time (µs) and id of something in a list that begins with the newest.
+/// Creation time (µs) or number, and id, of something in a list that begins with the newest.
 impl Place for (i64, String) {
     fn write(&self) -> String {
         format!("{}_{}", self.0, self.1)
@@ -98,6 +98,14 @@ impl Listed for StoredPolicy {
 
     fn place(&self) -> String {
         self.key.clone()
+    }
+}
+
+impl Listed for PolicyVersion {
+    type Place = (i64, String);
+
+    fn place(&self) -> (i64, String) {
+        (self.version, String::new())
     }
 }
 

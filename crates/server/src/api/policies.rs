@@ -56,7 +56,7 @@ pub const ROUTES: &[Route] = &[
     },
 ];
 
-fn policy_id(request: &Request) -> ResourceId {
+pub(super) fn policy_id(request: &Request) -> ResourceId {
     vault_id(request).child("backupPolicies", request.param("policy"))
 }
 

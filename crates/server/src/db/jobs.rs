@@ -5,7 +5,8 @@
 
 use blobkeep_arm::instance::Datasource;
 use blobkeep_arm::job::JobStatus;
-use serde_json::Value;
+use blobkeep_arm::{ApiError, ErrorCode};
+use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -358,17 +359,22 @@ pub async fn unfinished_in_vault(conn: &mut Conn, vault_key: &str) -> DbResult<V
     rows.iter().map(read).collect()
 }
 
-/// Asks for a job to stop: one that waits ends at once, one that runs at its next step. False: it has ended already.
+/// Asks for a job to stop: one that waits (also for its next try) ends at once, one that runs at its next step. False: it has ended already.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn request_cancel(conn: &mut Conn, id: &str, now: i64) -> DbResult<bool> {
-    let waiting =
-        sqlx::query("UPDATE jobs SET status = 'Cancelled', ended_at = $2 WHERE id = $1 AND status = 'Queued'")
-            .bind(id)
-            .bind(now)
-            .execute(&mut *conn)
-            .await?;
+    let Some(job) = by_id(conn, id).await? else { return Ok(false) };
+    let error = ApiError::of(ErrorCode::UserErrorOperationCancelled, &[]).with_activity(&job.correlation_id);
+    let waiting = sqlx::query(
+        "UPDATE jobs SET status = 'Cancelled', ended_at = $2, error = $3
+         WHERE id = $1 AND (status = 'Queued' OR (status = 'InProgress' AND lease_until IS NULL))",
+    )
+    .bind(id)
+    .bind(now)
+    .bind(json!([error.info()]).to_string())
+    .execute(&mut *conn)
+    .await?;
     if waiting.rows_affected() == 1 {
         return Ok(true);
     }

@@ -114,6 +114,48 @@ pub async fn page(
     rows.iter().map(read).collect()
 }
 
+/// What a policy said from some instant on.
+#[derive(Debug, Clone)]
+pub struct PolicyVersion {
+    /// 1, 2, … with every change.
+    pub version: i64,
+    /// The rules.
+    pub policy: Policy,
+    /// Since when, microseconds.
+    pub created_at: i64,
+}
+
+/// The versions of a policy, newest first: at most `limit` of those before the version `before`.
+///
+/// # Errors
+/// [`super::DbError`] when the database fails.
+pub async fn versions(
+    conn: &mut Conn,
+    _granted: &Granted,
+    key: &str,
+    before: i64,
+    limit: i64,
+) -> DbResult<Vec<PolicyVersion>> {
+    let rows = sqlx::query(
+        "SELECT version, properties, created_at FROM backup_policy_versions
+         WHERE policy_key = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
+    )
+    .bind(key)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    let read = |row: &SqliteRow| {
+        let properties: String = row.try_get("properties")?;
+        Ok(PolicyVersion {
+            version: row.try_get("version")?,
+            policy: from_json(&format!("backup_policy_versions {key}"), &properties)?,
+            created_at: row.try_get("created_at")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
 /// Removes a policy and its history.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use blobkeep_arm::instance::{Deletion, ProtectionState};
 use blobkeep_arm::point::PointFilter;
+use blobkeep_arm::policy::Policy;
 use blobkeep_arm::schedule;
 use blobkeep_arm::vault::ImmutabilityState;
 use blobkeep_arm::word::DataStore;
@@ -17,7 +18,7 @@ use super::worker::Done;
 use super::{immutability, operational};
 use crate::App;
 use crate::auth::Granted;
-use crate::db::{self, instances::StoredInstance, jobs::Job};
+use crate::db::{self, instances::StoredInstance, jobs::Job, points::Point};
 
 /// What the vault does not let go, and nobody knows until when, is tried again after a day, in microseconds.
 const DELAY_MICROS: i64 = 24 * 3600 * 1_000_000;
@@ -145,9 +146,15 @@ async fn reconcile(app: &App, instance: &StoredInstance, state: &State) -> Resul
     Ok(())
 }
 
+/// When a point in the vault tier expires once it follows a policy (none: never).
+pub(crate) fn expiry_under(policy: &Policy, vault: &db::vaults::Vault, point: &Point) -> Option<i64> {
+    let expires_at = schedule::expiry(policy, DataStore::VaultStore, &point.tag, point.created_at);
+    if may_become(vault, point.expires_at, expires_at) { expires_at } else { point.expires_at }
+}
+
 /// Whether a point may expire at another time (none: never): in an immutable vault nothing goes sooner than was promised.
-pub(super) fn may_become(subject: &Subject, expires_at: Option<i64>, other: Option<i64>) -> bool {
-    let is_immutable = subject.vault.properties.immutability() != ImmutabilityState::Disabled;
+pub(super) fn may_become(vault: &db::vaults::Vault, expires_at: Option<i64>, other: Option<i64>) -> bool {
+    let is_immutable = vault.properties.immutability() != ImmutabilityState::Disabled;
     !is_immutable || other.unwrap_or(i64::MAX) >= expires_at.unwrap_or(i64::MAX)
 }
 
@@ -159,8 +166,8 @@ async fn recalculate(app: &App, subject: &Subject, chain: &Chain<'_>) -> Result<
     let points = db::points::list(&mut reader, &granted, key, DataStore::VaultStore, PointFilter::default()).await?;
     drop(reader);
     for point in points {
-        let expires_at = schedule::expiry(&subject.policy.policy, DataStore::VaultStore, &point.tag, point.created_at);
-        if expires_at != point.expires_at && may_become(subject, point.expires_at, expires_at) {
+        let expires_at = expiry_under(&subject.policy.policy, &subject.vault, &point);
+        if expires_at != point.expires_at {
             set_expiry(app, subject, chain, &point.id, expires_at).await?;
         }
     }

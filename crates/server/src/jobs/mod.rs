@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 
 pub use accounts::SourceBrowser;
 pub use engine::Vaults;
+pub(crate) use expire::expiry_under;
 pub use exports::forget as forget_exports;
 pub use limits::Limits;
 pub use operational::last_look;

@@ -264,7 +264,7 @@ async fn expire_superseded(app: &App, subject: &Subject, chain: &Chain<'_>) -> R
     for pair in points(app, subject).await?.windows(2) {
         let (successor, point) = (&pair[0], &pair[1]);
         let expires_at = retained_until(subject, successor.created_at);
-        if point.expires_at != expires_at && may_become(subject, point.expires_at, expires_at) {
+        if point.expires_at != expires_at && may_become(&subject.vault, point.expires_at, expires_at) {
             set_expiry(app, subject, chain, &point.id, expires_at).await?;
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use blobkeep_arm::error::ApiError;
+use blobkeep_arm::error::{ApiError, ErrorCode};
 use blobkeep_arm::job::JobStatus;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch as signal};
@@ -226,7 +226,10 @@ async fn end(app: &App, job: &Job, watch: &Watch, outcome: Result<Done, Fault>) 
             db::jobs::postpone(&mut writer, &job.id, watch.owner(), &watch.state(), not_before).await?;
             return writer.commit().await;
         }
-        Err(Fault::Cancelled) => return finish(app, job, watch, JobStatus::Cancelled, None, now).await,
+        Err(Fault::Cancelled) => {
+            let error = ApiError::of(ErrorCode::UserErrorOperationCancelled, &[]);
+            return finish(app, job, watch, JobStatus::Cancelled, Some(error), now).await;
+        }
         Err(Fault::Final(error) | Fault::Passing(error)) => *error,
         Ok(done) => {
             tracing::info!(job = job.id, kind = job.spec.kind(), status = done.status.as_str(), "job ends");
@@ -262,11 +265,7 @@ async fn finish(
         return Ok(());
     }
     if let Some(operation) = job.operation_id.as_deref().filter(|_| !job.spec.is_visible()) {
-        let outcome = match (status, error) {
-            (_, Some(error)) => Err(error),
-            (JobStatus::Cancelled, None) => Err(internal("the operation was cancelled")),
-            (_, None) => Ok(()),
-        };
+        let outcome = error.map_or(Ok(()), Err);
         db::operations::finish(&mut writer, operation, outcome, now).await?;
     }
     writer.commit().await

@@ -197,7 +197,7 @@ impl World {
             }
             "BackupVaults_CreateOrUpdate" | "ResourceGroups_CreateOrUpdate" => json!({"location": "westus"}),
             "BackupVaults_CheckNameAvailability" => json!({"name": "vault"}),
-            "BackupPolicies_CreateOrUpdate" => policy_body(),
+            "BackupPolicies_CreateOrUpdate" | "BlobkeepPolicies_Preview" => policy_body(),
             "BackupInstances_CreateOrUpdate" => json!({"properties": self.instance("protected")}),
             "BackupInstances_ValidateForBackup" => json!({"backupInstance": self.instance("free")}),
             "BackupInstances_ValidateForModifyBackup" => json!({"backupInstance": self.instance("protected")}),

@@ -1,0 +1,6 @@
+//! Actions of our own on backup resources: `{id}/providers/Blobkeep.DataProtection/{action}`. Azure has nothing like them.
+//!
+//! Each needs the right that Azure's own actions need for the same thing, on the resource in front of it.
+
+pub mod jobs;
+pub mod policies;
