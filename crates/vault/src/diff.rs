@@ -110,7 +110,7 @@ impl<'a> Diff<'a> {
 
     /// The differences after this key only. To be called before the first [`Self::next`].
     #[must_use]
-    pub(crate) fn starting_after(mut self, key: OwnedKey) -> Self {
+    pub fn starting_after(mut self, key: OwnedKey) -> Self {
         let walk = |root: &Root| PageWalk::new(self.reader, root, None, Some(key.clone()));
         self.open = self.open.is_some().then(|| (walk(&self.before), walk(&self.after)));
         self.start_after = Some(key);

@@ -2,7 +2,7 @@
 //!
 //! A handler does four things: authorize, validate, change state, enqueue. The front door ([`front`]) has authorized the route's own
 //! action on the path's own scope before the handler runs ([`Request::granted`]); a handler authorizes what else the request implies
-//! (a datasource, a policy). No handler here may do slow work: that is a job.
+//! (a datasource, a policy). No handler here may do slow work: that is a job. Those that look into points ([`blobkeep`]) end after seconds.
 
 pub mod account_names;
 pub mod answer;
@@ -84,6 +84,9 @@ pub fn routes() -> Vec<&'static Route> {
         deleted_vaults::ROUTES,
         blobkeep::jobs::ROUTES,
         blobkeep::policies::ROUTES,
+        blobkeep::browse::ROUTES,
+        blobkeep::search::ROUTES,
+        blobkeep::diff::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

@@ -198,6 +198,8 @@ impl World {
             "BackupVaults_CreateOrUpdate" | "ResourceGroups_CreateOrUpdate" => json!({"location": "westus"}),
             "BackupVaults_CheckNameAvailability" => json!({"name": "vault"}),
             "BackupPolicies_CreateOrUpdate" | "BlobkeepPolicies_Preview" => policy_body(),
+            "BlobkeepInstances_Search" => json!({"pattern": "report"}),
+            "BlobkeepPoints_Diff" => json!({"with": POINT}),
             "BackupInstances_CreateOrUpdate" => json!({"properties": self.instance("protected")}),
             "BackupInstances_ValidateForBackup" => json!({"backupInstance": self.instance("free")}),
             "BackupInstances_ValidateForModifyBackup" => json!({"backupInstance": self.instance("protected")}),

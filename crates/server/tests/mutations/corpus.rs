@@ -204,7 +204,12 @@ impl Names {
             "BackupVaults_CheckNameAvailability" => {
                 json!({ "name": "other", "type": "Microsoft.DataProtection/backupVaults" })
             }
-            "BackupPolicies_CreateOrUpdate" => policy(),
+            "BackupPolicies_CreateOrUpdate" | "BlobkeepPolicies_Preview" => policy(),
+            "BlobkeepPoints_Browse" => json!({ "container": "photos", "prefix": "a/", "delimiter": "/" }),
+            "BlobkeepPoints_Diff" => {
+                json!({ "with": "5f1d2a8e3b474c7e9d520a6f1c3e7b90", "container": "photos", "prefix": "a/" })
+            }
+            "BlobkeepInstances_Search" => json!({ "pattern": "**/a*", "containers": ["photos"] }),
             "BackupInstances_CreateOrUpdate" => json!({ "tags": { "a": "b" }, "properties": self.instance() }),
             "BackupInstances_ValidateForBackup" | "BackupInstances_ValidateForModifyBackup" => {
                 json!({ "backupInstance": self.instance() })

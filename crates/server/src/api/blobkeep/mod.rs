@@ -2,5 +2,9 @@
 //!
 //! Each needs the right that Azure's own actions need for the same thing, on the resource in front of it.
 
+pub mod browse;
+pub mod diff;
 pub mod jobs;
 pub mod policies;
+mod reading;
+pub mod search;
