@@ -4,6 +4,9 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
 use blobkeep_emulator::SeedBlob;
 use common::Got;
 use common::world::{DAY, HOUR, World};
@@ -231,5 +234,66 @@ async fn a_backup_at_work_stops_when_it_is_cancelled_and_the_next_one_is_whole()
     let point = world.point(&world.point_names().await[0]);
     let got = world.act(&point, "browse", json!({"container": "photos"})).await.expect(200);
     assert_eq!(entries(&got).len(), 601);
+    world.service.running.shutdown().await;
+}
+
+/// Begins a verification, waits for its end, and gives the report.
+async fn verified(world: &mut World, body: Value) -> Value {
+    let begun = world.act(&world.vault, "verify", body).await.expect(202);
+    let url =
+        begun.header("azure-asyncoperation").strip_prefix(world.service.env.endpoint.as_str()).unwrap().to_owned();
+    world
+        .until("the verification has ended", move |world| {
+            let url = url.clone();
+            Box::pin(async move {
+                let got = world.service.raw(&world.service.token, "GET", &url, None).await.expect(200);
+                assert_ne!(got.body["status"], "Failed", "{}", got.text);
+                got.body["status"] == "Succeeded"
+            })
+        })
+        .await;
+    let path = format!("{}/providers/Blobkeep.DataProtection/verification", world.vault);
+    world.service.get(&path).await.expect(200).body
+}
+
+/// The packs of the only vault.
+fn packs(world: &World) -> Vec<PathBuf> {
+    let vaults = world.service.running.app().config.data_dir.join("vaults");
+    let vault = std::fs::read_dir(vaults).unwrap().next().unwrap().unwrap().path();
+    let (mut packs, mut folders) = (Vec::new(), vec![vault.join("packs")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { packs.push(path) }
+        }
+    }
+    packs
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_proves_a_vault_and_names_what_is_damaged() {
+    let mut world = World::protected().await;
+    world.pass(HOUR + 60).await;
+    world.until_points(1).await;
+    let report = verified(&mut world, json!({})).await;
+    assert_eq!((&report["isSound"], &report["recoveryPoints"], &report["blobs"]), (&json!(true), &json!(1), &json!(1)));
+    assert_eq!((&report["depth"], &report["packs"]), (&json!("Bytes"), &report["packsInAll"]), "{report}");
+    let structure = verified(&mut world, json!({"depth": "structure"})).await;
+    assert_eq!((&structure["isSound"], &structure["packs"]), (&json!(true), &json!(0)), "{structure}");
+
+    let packs = packs(&world);
+    assert!(!packs.is_empty());
+    for pack in packs {
+        let mut content = std::fs::read(&pack).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        let mut permissions = std::fs::metadata(&pack).unwrap().permissions();
+        permissions.set_mode(0o600);
+        std::fs::set_permissions(&pack, permissions).unwrap();
+        std::fs::write(&pack, content).unwrap();
+    }
+    let report = verified(&mut world, json!({"depth": "Bytes"})).await;
+    assert_eq!(report["isSound"], false, "{report}");
+    assert!(report["damageInAll"].as_u64().unwrap() > 0 && !report["damage"].as_array().unwrap().is_empty());
     world.service.running.shutdown().await;
 }

@@ -87,6 +87,7 @@ pub fn routes() -> Vec<&'static Route> {
         blobkeep::browse::ROUTES,
         blobkeep::search::ROUTES,
         blobkeep::diff::ROUTES,
+        blobkeep::verify::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

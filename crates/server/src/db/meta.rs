@@ -30,3 +30,12 @@ pub async fn set(conn: &mut Conn, key: &str, value: &str) -> DbResult<()> {
         .await?;
     Ok(())
 }
+
+/// Forgets `key`.
+///
+/// # Errors
+/// [`super::DbError`] when the database fails.
+pub async fn remove(conn: &mut Conn, key: &str) -> DbResult<()> {
+    sqlx::query("DELETE FROM meta WHERE key = $1").bind(key).execute(conn).await?;
+    Ok(())
+}

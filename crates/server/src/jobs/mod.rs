@@ -19,6 +19,7 @@ mod prune;
 mod purge;
 mod restore;
 mod schedule;
+mod verify;
 mod watch;
 mod workbook;
 mod worker;
@@ -34,6 +35,7 @@ pub(crate) use expire::expiry_under;
 pub use exports::forget as forget_exports;
 pub use limits::Limits;
 pub use operational::last_look;
+pub(crate) use verify::last_report as last_verification;
 
 use crate::App;
 use crate::db::DbResult;

@@ -42,6 +42,7 @@ pub(super) async fn run(app: &Arc<App>, spec: &PurgeVaultSpec) -> Result<Done, F
     app.vaults.remove(app, &spec.vault_uuid).await.map_err(passing)?;
     tracing::info!(vault = spec.vault_key, "the time of the deleted vault is over: it is gone");
     let mut writer = app.db.write().await?;
+    super::verify::forget(&mut writer, &spec.vault_uuid).await?;
     if db::deleted_vaults::get(&mut writer, &granted, &spec.vault_key).await?.is_some() {
         db::deleted_vaults::purge(&mut writer, &granted, &spec.vault_key).await?;
     }

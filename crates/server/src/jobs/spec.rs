@@ -38,6 +38,8 @@ pub enum JobSpec {
     PurgeVault(PurgeVaultSpec),
     /// Frees the space of points that have gone from a vault.
     Prune(PruneSpec),
+    /// Proves that what a vault promises is there.
+    Verify(VerifySpec),
 }
 
 impl JobSpec {
@@ -58,6 +60,7 @@ impl JobSpec {
             Self::ExportJobs(_) => "export_jobs",
             Self::PurgeVault(_) => "purge_vault",
             Self::Prune(_) => "prune",
+            Self::Verify(_) => "verify",
         }
     }
 
@@ -79,7 +82,8 @@ impl JobSpec {
             | Self::SyncVault(_)
             | Self::ExportJobs(_)
             | Self::PurgeVault(_)
-            | Self::Prune(_) => None,
+            | Self::Prune(_)
+            | Self::Verify(_) => None,
             Self::ValidateRestore(spec) => Some(&spec.restore.instance_key),
             Self::Configure(spec) => Some(&spec.instance_key),
             Self::UpdateInstance(spec) => Some(&spec.instance_key),
@@ -310,6 +314,26 @@ pub struct PurgeVaultSpec {
 pub struct PruneSpec {
     /// Folded id of the vault.
     pub vault_key: String,
+}
+
+/// Verify a vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifySpec {
+    /// Folded id of the vault.
+    pub vault_key: String,
+    /// How deep to look.
+    pub depth: VerifyDepth,
+    /// Of the packs only this share, those that were read longest ago first.
+    pub percent: Option<u8>,
+}
+
+/// How deep a verification looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VerifyDepth {
+    /// Records, pages and index; content is not read.
+    Structure,
+    /// The same, and the bytes of the packs.
+    Bytes,
 }
 
 /// What a worker tells users of a visible job: the `report` member of the job's state.

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::fault::{Fault, internal};
 use super::spec::JobSpec;
 use super::watch::{LEASE_MICROS, Watch};
-use super::{backup, expire, exports, immutability, instance, prune, purge, restore};
+use super::{backup, expire, exports, immutability, instance, prune, purge, restore, verify};
 use crate::App;
 use crate::db::{self, jobs::Job};
 
@@ -33,6 +33,7 @@ fn tries(spec: &JobSpec) -> i64 {
         JobSpec::ValidateBackup(_) | JobSpec::ValidateRestore(_) | JobSpec::Prune(_) => 1,
         JobSpec::Configure(_) | JobSpec::UpdateInstance(_) => 4,
         JobSpec::ExportJobs(_) => exports::TRIES,
+        JobSpec::Verify(_) => 4,
         JobSpec::Backup(_) | JobSpec::Restore(_) => 12,
         JobSpec::DeleteInstance(_)
         | JobSpec::UndeleteInstance(_)
@@ -208,6 +209,7 @@ async fn do_it(app: &Arc<App>, job: &Job, watch: &Watch) -> Result<Done, Fault> 
         JobSpec::ExportJobs(spec) => exports::run(app, job, spec).await,
         JobSpec::PurgeVault(spec) => purge::run(app, spec).await,
         JobSpec::Prune(spec) => prune::run(app, job, spec, watch).await,
+        JobSpec::Verify(spec) => verify::run(app, job, spec, watch).await,
     }
 }
 

@@ -211,3 +211,36 @@ async fn the_versions_of_a_policy_are_listed_newest_first() {
     let none = format!("{}/backupPolicies/none/providers/Blobkeep.DataProtection/versions", service.vault());
     assert_eq!(refusal(&service.get(&none).await), (404, "ResourceNotFound".to_owned()));
 }
+
+#[tokio::test]
+async fn one_verification_of_a_vault_is_under_way_at_a_time() {
+    let mut service = Service::start().await;
+    service.protect().await;
+    let path = format!("{}/providers/Blobkeep.DataProtection/verify", service.vault());
+    for body in [json!({"depth": "Deep"}), json!({"percent": 0}), json!({"depth": "structure", "percent": 5})] {
+        let refused = service.post(&path, body).await;
+        assert_eq!(refusal(&refused), (400, "UserErrorInvalidParameterInRequest".to_owned()));
+    }
+    assert!(service.queued("verify").await.is_empty());
+    let begun = service.post(&path, json!({"depth": "bytes", "percent": 5})).await;
+    assert_eq!(begun.status, 202, "{begun:?}");
+    assert_eq!(service.get(begun.header("azure-asyncoperation")).await.json()["status"], "Inprogress");
+    let queued = service.queued("verify").await;
+    assert_eq!((&queued[0]["depth"], &queued[0]["percent"]), (&json!("Bytes"), &json!(5)));
+    assert_eq!(refusal(&service.post_empty(&path).await), (409, "Conflict".to_owned()));
+    let jobs = service.get(&format!("{}/backupJobs", service.vault())).await.json();
+    assert_eq!(jobs["value"], json!([]), "it is no job to users");
+}
+
+#[tokio::test]
+async fn who_reads_a_vault_sees_its_verification_and_begins_none() {
+    let mut service = Service::start().await;
+    service.protect().await;
+    let (reader, object) = service.stranger("reader").await;
+    service.assign(BACKUP_READER, &object, &service.vault()).await;
+    let path = format!("{}/providers/Blobkeep.DataProtection", service.vault());
+    let refused = service.send(&reader, Method::POST, &format!("{path}/verify"), None).await;
+    assert_eq!(refusal(&refused), (403, "AuthorizationFailed".to_owned()));
+    let none = service.send(&reader, Method::GET, &format!("{path}/verification"), None).await;
+    assert_eq!(refusal(&none), (404, "UserErrorGenericResourceNotFound".to_owned()));
+}

@@ -8,3 +8,4 @@ pub mod jobs;
 pub mod policies;
 mod reading;
 pub mod search;
+pub mod verify;
