@@ -29,6 +29,9 @@ enum Verb {
     /// Waits for the end of a job; ends with code 1 if it failed
     #[command(after_help = "Example:\n  blobkeep job wait $JOB -g backups --vault-name team")]
     Wait(OneArgs),
+    /// Stops a job that waits or runs; what a restore has written stays
+    #[command(after_help = "Example:\n  blobkeep job cancel $JOB -g backups --vault-name team")]
+    Cancel(OneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +64,14 @@ pub(crate) async fn run(args: JobArgs) -> anyhow::Result<Outcome> {
         Verb::Wait(args) => {
             let (client, id) = open(&args)?;
             wait(&client, args.scope.format(), &id, "job").await
+        }
+        Verb::Cancel(args) => {
+            let (client, id) = open(&args)?;
+            let path = format!("{id}/providers/Blobkeep.DataProtection/cancel");
+            let accepted = client.post(&path, version::DATA_PROTECTION, &json!({})).await?;
+            client.finish(&accepted).await?;
+            scope::done(args.scope.format(), &id, "told to stop")?;
+            Ok(Outcome::Done)
         }
     }
 }

@@ -36,6 +36,11 @@ Examples:
   blobkeep policy create continuous -g backups --vault-name team --operational-days 30
   blobkeep policy create weekly -g backups --vault-name team --from-file policy.json")]
     Create(CreateArgs),
+    /// Tells what making the policy so would do to the points that are there; changes nothing
+    #[command(after_help = "\
+Example:
+  blobkeep policy preview nightly -g backups --vault-name team --daily 02:00 --retention-days 7")]
+    Preview(CreateArgs),
     /// Shows the policies of the vault
     #[command(after_help = "Example:\n  blobkeep policy list -g backups --vault-name team")]
     List(VaultScope),
@@ -101,6 +106,7 @@ pub(crate) async fn run(args: PolicyArgs) -> anyhow::Result<Outcome> {
             let (client, vault) = args.scope.open()?;
             show(&args.scope, &put(&client, &vault, &args.name, &body).await?)?;
         }
+        Verb::Preview(args) => preview(&args).await?,
         Verb::List(scope) => {
             let (client, vault) = scope.open()?;
             let policies = client.values(&format!("{vault}/backupPolicies"), version::DATA_PROTECTION).await?;
@@ -118,6 +124,42 @@ pub(crate) async fn run(args: PolicyArgs) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+async fn preview(args: &CreateArgs) -> anyhow::Result<()> {
+    let body = body(args)?;
+    let (client, vault) = args.scope.open()?;
+    let id = format!("{vault}/backupPolicies/{}", scope::segment(&args.name)?);
+    let path = format!("{id}/providers/Blobkeep.DataProtection/preview");
+    let preview = client.post(&path, version::DATA_PROTECTION, &body).await?.body;
+    if args.scope.format() == output::Format::Json {
+        return output::json(&preview);
+    }
+    let count = |member: &str| output::count(preview.get(member).and_then(Value::as_u64).unwrap_or(0));
+    let points = preview.get("points").and_then(Value::as_array).cloned().unwrap_or_default();
+    let row = |point: &Value| {
+        vec![
+            scope::last_segment(text(point, "/instanceId")).to_owned(),
+            text(point, "/recoveryPointId").to_owned(),
+            scope::time(point, "/recoveryPointTime"),
+            scope::time(point, "/expiryTime"),
+            scope::time(point, "/newExpiryTime"),
+            if point.get("wouldBeRemovedNow") == Some(&Value::Bool(true)) {
+                "at once".to_owned()
+            } else {
+                String::new()
+            },
+        ]
+    };
+    let headers = ["INSTANCE", "POINT", "TIME", "EXPIRES", "WOULD EXPIRE", "REMOVED"];
+    scope::list(args.scope.format(), &points, &headers, row, "no point would expire at another time")?;
+    output::note(&format!(
+        "{} of {} instances would expire at another time, {} of them at once",
+        output::counted(preview.get("changedPoints").and_then(Value::as_u64).unwrap_or(0), "point"),
+        count("affectedInstances"),
+        count("removedNow"),
+    ));
+    Ok(())
 }
 
 fn open(args: &OneArgs) -> anyhow::Result<(Client, String)> {

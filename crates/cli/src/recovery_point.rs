@@ -1,5 +1,7 @@
 //! `blobkeep recovery-point`: what can be restored. Read-only.
 
+mod look;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -25,6 +27,22 @@ enum Verb {
         after_help = "Example:\n  blobkeep recovery-point show $POINT -g backups --vault-name team --instance photos"
     )]
     Show(OneArgs),
+    /// Shows the containers of a point, or the blobs of one, folder by folder
+    #[command(after_help = "\
+Examples:
+  blobkeep recovery-point browse latest -g backups --vault-name team --instance photos
+  blobkeep recovery-point browse latest -g backups --vault-name team --instance photos --container raw --prefix 2024/")]
+    Browse(look::BrowseArgs),
+    /// Finds blobs by name, in all points or in one
+    #[command(after_help = "\
+Example:
+  blobkeep recovery-point search '**/report*.pdf' -g backups --vault-name team --instance photos")]
+    Search(look::SearchArgs),
+    /// Shows what differs between two points
+    #[command(after_help = "\
+Example:
+  blobkeep recovery-point diff $POINT --with latest -g backups --vault-name team --instance photos")]
+    Diff(look::DiffArgs),
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +88,9 @@ pub(crate) async fn run(args: RecoveryPointArgs) -> anyhow::Result<Outcome> {
             let lines: Vec<(&str, String)> = names.into_iter().zip(row).collect();
             scope::show(args.instance.scope.format(), &point, &lines)?;
         }
+        Verb::Browse(args) => look::browse(&args).await?,
+        Verb::Search(args) => look::search(&args).await?,
+        Verb::Diff(args) => look::diff(&args).await?,
     }
     Ok(Outcome::Done)
 }

@@ -36,6 +36,24 @@ enum Verb {
     /// Lets the vault's identity back up and restore a storage account (Storage Account Backup Contributor)
     #[command(after_help = "Example:\n  blobkeep vault grant team -g backups --account $ACCOUNT_ID")]
     Grant(GrantArgs),
+    /// Proves that everything the vault promises can be read; ends with code 1 if something is damaged
+    #[command(after_help = "\
+Examples:
+  blobkeep vault verify team -g backups
+  blobkeep vault verify team -g backups --percent 4     # every day: all of it each month")]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Only the structure: content is not read
+    #[arg(long, conflicts_with = "percent")]
+    structure: bool,
+    /// Reads only this share of the packs, those that were read longest ago first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    percent: Option<u8>,
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +101,32 @@ struct GrantArgs {
     account: String,
 }
 
+async fn verify(args: &VerifyArgs) -> anyhow::Result<Outcome> {
+    let client = args.one.group.service.client()?;
+    let id = args.one.group.vault_id(&client, &args.one.name)?;
+    let actions = format!("{id}/providers/Blobkeep.DataProtection");
+    let depth = if args.structure { "Structure" } else { "Bytes" };
+    let body = json!({ "depth": depth, "percent": args.percent });
+    let accepted = client.post(&format!("{actions}/verify"), version::DATA_PROTECTION, &body).await?;
+    client.finish(&accepted).await?;
+    let report = client.get(&format!("{actions}/verification"), version::DATA_PROTECTION).await?;
+    let count = |member: &str| report.get(member).and_then(Value::as_u64).unwrap_or(0);
+    let is_sound = report.get("isSound") == Some(&Value::Bool(true));
+    let packs = format!("{} of {}", output::count(count("packs")), output::count(count("packsInAll")));
+    let lines = [
+        ("points", output::count(count("recoveryPoints"))),
+        ("blobs", output::count(count("blobs"))),
+        ("packs read", packs),
+        ("damaged", output::count(count("damageInAll"))),
+        ("lost blobs", output::count(count("lostBlobs"))),
+    ];
+    scope::show(args.one.group.service.output, &report, &lines)?;
+    for found in ["damage", "lost"].into_iter().filter_map(|member| report.get(member)?.as_array()).flatten() {
+        output::error(&output::printable(found.as_str().unwrap_or_default()));
+    }
+    Ok(if is_sound { Outcome::Done } else { Outcome::Failed })
+}
+
 /// Runs one verb.
 ///
 /// # Errors
@@ -98,6 +142,7 @@ pub(crate) async fn run(args: VaultArgs) -> anyhow::Result<Outcome> {
             show(&args.group, &create(&client, &id, &args.location).await?)?;
         }
         Verb::List(args) => list(args).await?,
+        Verb::Verify(args) => return verify(&args).await,
         Verb::Show(args) => {
             let client = args.group.service.client()?;
             let id = args.group.vault_id(&client, &args.name)?;

@@ -151,6 +151,21 @@ fn fill(world: &World, connection_string: &str) {
     offline(&["restore"]);
 }
 
+/// Browses, searches and compares the only point of the instance `photos`.
+fn looks_into_the_point(world: &World, scope: &[&str]) {
+    let look = |verb: &[&str]| {
+        let arguments = [["recovery-point"].as_slice(), verb, &["--instance", "photos"], scope].concat();
+        let found = world.done(&arguments);
+        let names = found.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap_or_default().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(look(&["browse", "latest"]), ["photos"]);
+    assert_eq!(look(&["browse", "latest", "--container", "photos"]), ["2024/", "index.txt"]);
+    assert_eq!(look(&["browse", "latest", "--container", "photos", "--prefix", "2024/1", "--flat"]).len(), 11);
+    assert_eq!(look(&["search", "**/7.jpg"]), ["2024/7.jpg"]);
+    assert!(look(&["diff", "latest", "--with", "latest"]).is_empty());
+}
+
 #[test]
 fn an_operator_protects_an_account_and_restores_it_elsewhere() {
     let world = World::new();
@@ -185,6 +200,14 @@ fn an_operator_protects_an_account_and_restores_it_elsewhere() {
     assert_eq!(job["properties"]["status"], "Completed");
     let points = world.done(&with_scope(&["recovery-point", "list", "--instance", "photos"]));
     assert_eq!(points.as_array().unwrap().len(), 1);
+    looks_into_the_point(&world, &scope);
+    let ended = job["name"].as_str().unwrap();
+    let cancelled = world.fails(&[["job", "cancel", ended].as_slice(), &scope].concat());
+    assert!(cancelled.starts_with("error: UserErrorOperationNotAllowedInState: "), "{cancelled}");
+    assert_eq!(world.done(&["vault", "verify", "safe", "-g", "team"])["isSound"], true);
+    let shorter = ["policy", "preview", "nightly", "--daily", "02:00", "--retention-days", "7"];
+    let preview = world.done(&with_scope(&shorter));
+    assert_eq!((&preview["changedPoints"], &preview["removedNow"]), (&Value::from(1), &Value::from(0)));
 
     let mut restore =
         with_scope(&["restore", "trigger", "photos", "--recovery-point", "latest", "--container", "photos"]);
