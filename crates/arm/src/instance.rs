@@ -286,6 +286,22 @@ pub struct IdentityDetails {
     pub user_assigned_identity_arm_url: Option<String>,
 }
 
+impl IdentityDetails {
+    /// Refuses an identity that is not the vault's own: what is asked for by one identity is never done by another.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a user-assigned one.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        if self.user_assigned_identity_arm_url.as_deref().unwrap_or_default().is_empty() {
+            return Ok(());
+        }
+        Err(Invalid::new(
+            "identityDetails.userAssignedIdentityArmUrl",
+            "User-assigned identities are not supported; the vault's own identity is used.",
+        ))
+    }
+}
+
 /// What is backed up into the vault, in plain words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
@@ -339,14 +355,7 @@ impl BackupInstance {
                 format!("'{list}' has {} entries; blobs take one.", self.parameters().len()),
             ));
         }
-        if let Some(url) = self.identity_details.as_ref().and_then(|id| id.user_assigned_identity_arm_url.as_deref())
-            && !url.is_empty()
-        {
-            return Err(Invalid::new(
-                "identityDetails.userAssignedIdentityArmUrl",
-                "User-assigned identities are not supported; the vault's own identity is used.",
-            ));
-        }
+        self.identity_details.as_ref().map_or(Ok(()), IdentityDetails::check)?;
         match self.selection() {
             Selection::Containers(names) => {
                 names.iter().try_for_each(|name| check_container_name(name, &format!("{list}.containersList")))

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{ApiError, ErrorCode};
 use crate::id::ResourceId;
-use crate::instance::{Datasource, check_container_name};
+use crate::instance::{Datasource, IdentityDetails, check_container_name};
 use crate::time::parse_instant;
 use crate::word::{DataStore, Invalid, read, words};
 
@@ -38,6 +38,9 @@ const MEMBERS: &[&str] = &[
     "renameTo",
     "minMatchingValue",
     "maxMatchingValue",
+    "identityDetails",
+    "useSystemAssignedIdentity",
+    "userAssignedIdentityArmUrl",
     "backupRuleOptions",
     "ruleName",
     "triggerOption",
@@ -124,6 +127,8 @@ struct Body {
     restore_target_info: TargetBody,
     recovery_point_id: Option<String>,
     recovery_point_time: Option<String>,
+    #[serde(default)]
+    identity_details: IdentityDetails,
 }
 
 #[derive(Deserialize)]
@@ -159,7 +164,19 @@ impl RestoreRequest {
     pub fn parse(body: &Value) -> Result<Self, ApiError> {
         let body: Body = read(body, MEMBERS).map_err(ApiError::from)?;
         let (source, store) = source_of(&body)?;
+        body.identity_details.check()?;
         let target = body.restore_target_info;
+        // Before the account is asked for: what is no restore into an account has none.
+        let is_whole = match target.object_type.as_str() {
+            "RestoreTargetInfo" => true,
+            "ItemLevelRestoreTargetInfo" => false,
+            other => {
+                return Err(wrong(
+                    "restoreTargetInfo.objectType",
+                    &format!("'{other}' is not one of RestoreTargetInfo, ItemLevelRestoreTargetInfo"),
+                ));
+            }
+        };
         let mut datasource = target.datasource_info.ok_or_else(|| {
             wrong("restoreTargetInfo.datasourceInfo", "it is missing; name the storage account to restore to")
         })?;
@@ -175,16 +192,7 @@ impl RestoreRequest {
             )
             .with_detailed_message(invalid.message)
         })?;
-        let selection = match target.object_type.as_str() {
-            "RestoreTargetInfo" => RestoreSelection::All,
-            "ItemLevelRestoreTargetInfo" => selection_of(&target.restore_criteria, store)?,
-            other => {
-                return Err(wrong(
-                    "restoreTargetInfo.objectType",
-                    &format!("'{other}' is not one of RestoreTargetInfo, ItemLevelRestoreTargetInfo"),
-                ));
-            }
-        };
+        let selection = if is_whole { RestoreSelection::All } else { selection_of(&target.restore_criteria, store)? };
         let option = target.recovery_option.unwrap_or(RecoveryOption::FailIfExists);
         Ok(Self { source, store, target: datasource, location: target.restore_location, selection, option })
     }
@@ -451,8 +459,10 @@ mod tests {
                     "restoreTargetInfo",
                     json!({"objectType": "RestoreFilesTargetInfo", "recoveryOption": "FailIfExists"}),
                 ),
-                "datasourceInfo",
+                "'RestoreFilesTargetInfo' is not one of",
             ),
+            (with("restoreTargetInfo", json!({"objectType": "RestoreTargetInfo"})), "datasourceInfo"),
+            (with("identityDetails", json!({"userAssignedIdentityArmUrl": "/i"})), "User-assigned identities"),
             (vaulted(part(json!([]))), "No containers"),
             (vaulted(part(ranges(&[("a", "b")]))), "selects containers"),
             (vaulted(part(paths(&[("one", &[], None), ("one", &[], None)]))), "two criteria restore into"),
