@@ -370,7 +370,8 @@ impl VaultProperties {
         if key_state.eq_ignore_ascii_case("Enabled") {
             return Err(Invalid::new(
                 "properties.securitySettings.encryptionSettings",
-                "Customer-managed keys from a key vault are not supported; vaults are always encrypted with the service's key.",
+                "Customer-managed keys from a key vault are not supported: vaults are always encrypted with the service's own key. \
+                 Leave 'encryptionSettings' out.",
             ));
         }
         Ok(())

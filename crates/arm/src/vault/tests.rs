@@ -46,7 +46,7 @@ fn settings_that_cannot_be_kept_are_refused() {
         (json!({"securitySettings": {"softDeleteSettings": {"retentionDurationInDays": 7}}}), "14 to 180"),
         (json!({"securitySettings": {"softDeleteSettings": {"retentionDurationInDays": 14.5}}}), "whole number"),
         (json!({"securitySettings": {"softDeleteSettings": {"state": "Sometimes"}}}), "'Sometimes' is not one of"),
-        (json!({"securitySettings": {"encryptionSettings": {"state": "enabled"}}}), "not supported"),
+        (json!({"securitySettings": {"encryptionSettings": {"state": "enabled"}}}), "Leave 'encryptionSettings' out"),
         (
             json!({"storageSettings": [{"datastoreType": "VaultStore", "type": "LocallyRedundant"},
                 {"datastoreType": "VaultStore", "type": "GeoRedundant"}]}),
