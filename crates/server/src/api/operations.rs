@@ -14,7 +14,7 @@ use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Access, Answer, Request, Route, instances, vaults};
+use super::{Access, Answer, Request, Route, conditions, instances, vaults};
 use crate::App;
 use crate::auth::{self, Granted, Rights};
 use crate::config::Waiting;
@@ -254,7 +254,10 @@ async fn vault_result(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }
     let mut reader = app.db.read().await?;
     let vault = db::vaults::get(&mut reader, request.granted()?, &operation.vault_key).await?;
-    Ok(vault.map_or_else(Answer::ok_empty, |vault| Answer::ok(vaults::render(&app, &vault, &vault.provisioning_state))))
+    let Some(vault) = vault else { return Ok(Answer::ok_empty()) };
+    let stamp = conditions::stamp(&mut reader, &request, &vault.key).await?;
+    let body = vaults::render(&app, &vault, &vault.provisioning_state);
+    Ok(Answer::ok(conditions::tracked_body(&request, body, stamp.as_ref())))
 }
 
 async fn instance_result(app: Arc<App>, request: Request) -> ApiResult<Answer> {
