@@ -113,7 +113,7 @@ def _insert(database, table, rows, names, fresh=()):
     pattern = re.compile("|".join(map(re.escape, names)))
     for row in rows:
         copy = {name: pattern.sub(lambda found: names[found.group()], value) if isinstance(value, str) else value for name, value in row.items()}
-        copy.update({name: str(uuid.uuid4()) for name in fresh if copy[name] is not None})
+        copy.update({name: str(uuid.uuid4()) for name in fresh if copy.get(name) is not None})
         marks = ", ".join("?" * len(copy))
         database.execute(f"INSERT INTO {table} ({', '.join(copy)}) VALUES ({marks})", list(copy.values()))
 
