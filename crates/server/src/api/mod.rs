@@ -7,6 +7,7 @@
 pub mod account_names;
 pub mod answer;
 pub mod authorization;
+pub mod blob_services;
 pub mod blobkeep;
 mod conditions;
 mod critical;
@@ -58,6 +59,7 @@ pub fn routes() -> Vec<&'static Route> {
         resource_groups::ROUTES,
         providers::ROUTES,
         storage_accounts::ROUTES,
+        blob_services::ROUTES,
         account_names::ROUTES,
         authorization::ROUTES,
         role_definitions::ROUTES,

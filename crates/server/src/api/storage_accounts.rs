@@ -15,7 +15,7 @@ use super::request::invalid_content;
 use super::resource_groups::{existing_group, find_group, read_location, read_tags};
 use super::subscriptions::require_subscription;
 use super::{Access, Answer, Request, Route, conditions};
-use crate::accounts::{BrowsedContainer, Connection, ConnectionError};
+use crate::accounts::{Connection, ConnectionError};
 use crate::auth::{Granted, Rights};
 use crate::config::StorageAccountConfig;
 use crate::db::Conn;
@@ -82,27 +82,6 @@ pub const ROUTES: &[Route] = &[
         access: Access::Action("Microsoft.Storage/storageAccounts/listkeys/action"),
         handler: |app, request| Box::pin(list_keys(app, request)),
     },
-    Route {
-        operation: "BlobServices_GetServiceProperties",
-        method: Method::GET,
-        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}/blobServices/default",
-        access: Access::Action("Microsoft.Storage/storageAccounts/blobServices/read"),
-        handler: |app, request| Box::pin(blob_service(app, request)),
-    },
-    Route {
-        operation: "BlobContainers_List",
-        method: Method::GET,
-        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}/blobServices/default/containers",
-        access: Access::Action("Microsoft.Storage/storageAccounts/blobServices/containers/read"),
-        handler: |app, request| Box::pin(containers(app, request)),
-    },
-    Route {
-        operation: "BlobContainers_Get",
-        method: Method::GET,
-        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}/blobServices/default/containers/{container}",
-        access: Access::Action("Microsoft.Storage/storageAccounts/blobServices/containers/read"),
-        handler: |app, request| Box::pin(container(app, request)),
-    },
 ];
 
 /// Settings of an account that are kept and answered as they were given; none of them changes what happens here.
@@ -117,13 +96,13 @@ const SETTINGS: &[&str] = &[
     "supportsHttpsTrafficOnly",
 ];
 
-fn timestamp(micros: i64) -> String {
+pub(super) fn timestamp(micros: i64) -> String {
     let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{instant:.7}")
 }
 
 /// The account in Azure's shape.
-fn body(account: &StorageAccount) -> Value {
+pub(super) fn body(account: &StorageAccount) -> Value {
     let said = &account.properties;
     let text = |name: &str, default: &str| envelope::text(said, name).unwrap_or(default).to_owned();
     let sku = text("sku", "Standard_LRS");
@@ -399,94 +378,6 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 async fn list_keys(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let account = existing_account(&app, request.granted()?, &request.path.id).await?;
     Err(ApiError::of(ErrorCode::ListKeysNotOffered, &[("account", &account.name)]))
-}
-
-async fn blob_service(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let account = existing_account(&app, request.granted()?, &request.path.id).await?;
-    let shown = body(&account);
-    Ok(Answer::ok(json!({
-        "sku": shown["sku"],
-        "id": format!("{}/blobServices/default", account.id),
-        "name": "default",
-        "type": "Microsoft.Storage/storageAccounts/blobServices",
-        "properties": {
-            "cors": { "corsRules": [] },
-            "deleteRetentionPolicy": { "allowPermanentDelete": false, "enabled": false },
-            "containerDeleteRetentionPolicy": { "enabled": false },
-            "isVersioningEnabled": false,
-            "changeFeed": { "enabled": false },
-            "restorePolicy": { "enabled": false },
-        },
-    })))
-}
-
-fn container_body(account: &StorageAccount, container: &BrowsedContainer) -> Value {
-    let access = match container.public_access.as_deref() {
-        Some(word) if word.eq_ignore_ascii_case("blob") => "Blob",
-        Some(word) if word.eq_ignore_ascii_case("container") => "Container",
-        _ => "None",
-    };
-    let etag = format!("\"{}\"", container.etag.trim_matches('"'));
-    json!({
-        "id": format!("{}/blobServices/default/containers/{}", account.id, container.name),
-        "name": container.name,
-        "type": "Microsoft.Storage/storageAccounts/blobServices/containers",
-        "etag": etag,
-        "properties": {
-            "deleted": false,
-            "remainingRetentionDays": 0,
-            "defaultEncryptionScope": "$account-encryption-key",
-            "denyEncryptionScopeOverride": false,
-            "publicAccess": access,
-            "leaseStatus": "Unlocked",
-            "leaseState": "Available",
-            "lastModifiedTime": timestamp(container.modified_at),
-            "hasImmutabilityPolicy": container.has_immutability_policy,
-            "hasLegalHold": container.has_legal_hold,
-        },
-    })
-}
-
-/// All containers of a connected account, asked of its endpoint.
-async fn browse(app: &App, request: &Request) -> ApiResult<(StorageAccount, Vec<BrowsedContainer>)> {
-    let granted = request.granted()?;
-    let account = existing_account(app, granted, &request.path.id).await?;
-    let not_connected = || ApiError::of(ErrorCode::StorageAccountNotConnected, &[("account", &account.name)]);
-    let mut reader = app.db.read().await?;
-    let key = blobkeep_arm::id::fold(&account.id);
-    let connection = db::storage_accounts::connection(&mut reader, granted, &app.sealer, &key).await?;
-    drop(reader);
-    let connection = connection.ok_or_else(not_connected)?;
-    let browser = app.browser.as_ref().ok_or_else(|| {
-        ApiError::of(ErrorCode::ServiceUnavailable, &[("reason", "this process cannot look into storage accounts")])
-    })?;
-    match browser.containers(&connection).await {
-        Ok(found) => Ok((account, found)),
-        Err(reason) => {
-            let values = [("account", account.name.as_str()), ("reason", reason.as_str())];
-            Err(ApiError::of(ErrorCode::StorageAccountUnreachable, &values))
-        }
-    }
-}
-
-async fn containers(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let (account, mut found) = browse(&app, &request).await?;
-    if let Some(prefix) = request.filter() {
-        found.retain(|container| container.name.starts_with(prefix));
-    }
-    Ok(Answer::ok(envelope::list(found.iter().map(|c| container_body(&account, c)).collect(), None)))
-}
-
-async fn container(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let (account, found) = browse(&app, &request).await?;
-    let name = request.param("container");
-    let found = found.iter().find(|container| container.name == name);
-    let found = found.ok_or_else(|| {
-        let resource =
-            format!("Microsoft.Storage/storageAccounts/{}/blobServices/default/containers/{name}", account.name);
-        ApiError::of(ErrorCode::ResourceNotFound, &[("resource", &resource), ("group", request.param("group"))])
-    })?;
-    Ok(Answer::ok(container_body(&account, found)))
 }
 
 /// Makes and connects the storage accounts of the configuration, with their subscriptions and groups where these are missing.
