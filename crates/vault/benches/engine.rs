@@ -64,7 +64,7 @@ fn chunk(c: &mut Criterion) {
     let cut = || {
         let mut chunker = Chunker::new(&cutter);
         let mut chunks: Vec<Bytes> = pieces.iter().flat_map(|piece| chunker.push(piece.clone())).collect();
-        chunks.extend(chunker.finish());
+        chunks.extend(chunker.finish(Bytes::new()));
         chunks
     };
     let name = |chunks: Vec<Bytes>| -> Vec<ChunkId> { chunks.iter().map(|chunk| chunk_id(&id_key, chunk)).collect() };

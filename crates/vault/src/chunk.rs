@@ -90,13 +90,20 @@ impl Cutter {
         );
         length
     }
+
+    /// The same for content that may go on: `None` if the chunk may, too.
+    fn cut_inside(&self, content: &[u8]) -> Option<usize> {
+        let length = self.cut(content);
+        // Whether a byte ends a chunk depends on those before it alone.
+        (length < content.len() || content.len() >= self.sizes.max_bytes as usize).then_some(length)
+    }
 }
 
 /// Cuts the content of one blob, which arrives in pieces of any size. Chunks are parts of the pieces, not copies of them, but for those
 /// that begin in one piece and end in a later one.
 pub struct Chunker<'a> {
     cutter: &'a Cutter,
-    /// What came since the last cut and is too short to be cut.
+    /// The begin of a chunk whose end has not come yet.
     rest: Bytes,
 }
 
@@ -106,45 +113,64 @@ impl<'a> Chunker<'a> {
         Self { cutter, rest: Bytes::new() }
     }
 
-    /// Takes the next piece of the blob and returns the chunks that are complete now.
+    /// Takes the next piece of the blob and returns the chunks that end in it.
     pub fn push(&mut self, mut piece: Bytes) -> Vec<Bytes> {
-        let most = self.cutter.sizes.max_bytes as usize;
-        let mut chunks = Vec::new();
-        // One chunk at a time over the seam, until a chunk begins in the piece.
-        while !self.rest.is_empty() {
-            let before = self.rest.len();
-            let mut seam = BytesMut::with_capacity(most);
-            seam.extend_from_slice(&self.rest);
-            seam.extend_from_slice(&piece[..piece.len().min(most - before)]);
-            let mut seam = seam.freeze();
-            if seam.len() < most {
-                self.rest = seam;
-                return chunks;
-            }
-            let cut = self.cutter.cut(&seam);
-            chunks.push(seam.split_to(cut));
-            if cut < before {
-                self.rest.advance(cut);
-            } else {
-                piece.advance(cut - before);
-                self.rest = Bytes::new();
-            }
+        let chunks = self.cut_off(&mut piece);
+        if !piece.is_empty() {
+            // A copy, so that a short rest does not keep a long piece in memory.
+            self.rest = Bytes::copy_from_slice(&piece);
         }
-        while piece.len() >= most {
-            chunks.push(piece.split_to(self.cutter.cut(&piece)));
-        }
-        // A copy, so that a short rest does not keep a long piece in memory.
-        self.rest = Bytes::copy_from_slice(&piece);
         chunks
     }
 
-    /// The last chunks, at the end of the blob.
-    pub fn finish(mut self) -> Vec<Bytes> {
-        let mut chunks = Vec::new();
-        while !self.rest.is_empty() {
-            chunks.push(self.rest.split_to(self.cutter.cut(&self.rest)));
+    /// Takes the last piece of the blob, which may be empty, and returns all chunks that are left.
+    pub fn finish(&mut self, mut last: Bytes) -> Vec<Bytes> {
+        let mut chunks = self.cut_off(&mut last);
+        for mut rest in [std::mem::take(&mut self.rest), last] {
+            while !rest.is_empty() {
+                chunks.push(rest.split_to(self.cutter.cut(&rest)));
+            }
         }
         chunks
+    }
+
+    /// Cuts what can be cut whatever comes later. A rest is left in `self` or in `piece`, not in both.
+    fn cut_off(&mut self, piece: &mut Bytes) -> Vec<Bytes> {
+        let mut chunks = Vec::new();
+        while !self.rest.is_empty() {
+            match self.cut_over_the_seam(piece) {
+                Some(chunk) => chunks.push(chunk),
+                None => return chunks,
+            }
+        }
+        while let Some(length) = self.cutter.cut_inside(piece) {
+            chunks.push(piece.split_to(length));
+        }
+        chunks
+    }
+
+    /// The chunk that began before this piece. What of the piece belongs to it is taken away.
+    fn cut_over_the_seam(&mut self, piece: &mut Bytes) -> Option<Bytes> {
+        let step = self.cutter.sizes.average_bytes as usize;
+        let before = self.rest.len();
+        let mut seam = BytesMut::with_capacity(before + piece.len().min(step));
+        seam.extend_from_slice(&self.rest);
+        let mut copied = 0;
+        // Most chunks end soon: no more is copied than it takes to find out where.
+        while copied < piece.len() {
+            let until = piece.len().min(copied + step);
+            seam.extend_from_slice(&piece[copied..until]);
+            copied = until;
+            let Some(length) = self.cutter.cut_inside(&seam) else { continue };
+            // A cut at the last byte of the rest shows only now.
+            self.rest.advance(length.min(before));
+            piece.advance(length.saturating_sub(before));
+            seam.truncate(length);
+            return Some(seam.freeze());
+        }
+        piece.clear();
+        self.rest = seam.freeze();
+        None
     }
 }
 
@@ -158,11 +184,13 @@ mod tests {
         Cutter::new(ChunkSizes { min_bytes: 64, average_bytes: 256, max_bytes: 1024 }, 42)
     }
 
+    /// All pieces but the last come while more are expected.
     fn cut_all(cutter: &Cutter, pieces: &[&[u8]]) -> Vec<Bytes> {
         let mut chunker = Chunker::new(cutter);
+        let (last, before) = pieces.split_last().expect("there is a piece");
         let mut chunks: Vec<Bytes> =
-            pieces.iter().flat_map(|piece| chunker.push(Bytes::copy_from_slice(piece))).collect();
-        chunks.extend(chunker.finish());
+            before.iter().flat_map(|piece| chunker.push(Bytes::copy_from_slice(piece))).collect();
+        chunks.extend(chunker.finish(Bytes::copy_from_slice(last)));
         chunks
     }
 

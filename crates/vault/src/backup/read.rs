@@ -204,12 +204,11 @@ impl BlobReader {
             }
             let Some(mut read) = ahead.pop_front() else { break };
             let piece = read.wait().await?;
-            for chunk in chunker.push(piece) {
+            let is_last = next == ranges && ahead.is_empty();
+            let chunks = if is_last { chunker.finish(piece) } else { chunker.push(piece) };
+            for chunk in chunks {
                 self.seal(chunk, &mut seals, &mut names).await?;
             }
-        }
-        for chunk in chunker.finish() {
-            self.seal(chunk, &mut seals, &mut names).await?;
         }
         for seal in seals {
             names.push(sealed(seal).await?).await?;
