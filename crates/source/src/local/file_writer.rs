@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use blobkeep_vault::{BlobEntry, BlobWriter, OnConflict, SourceError, SourceErrorKind, Written};
 use bytes::Bytes;
 
-use super::target::{Part, Place};
+use super::part::Part;
+use super::target::Place;
 use super::{LocalFolder, tree};
 
 /// A file that is being written in parts.

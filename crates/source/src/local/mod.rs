@@ -6,6 +6,7 @@
 mod file_writer;
 mod names;
 mod neighbours;
+mod part;
 mod sidecar;
 mod small;
 mod target;

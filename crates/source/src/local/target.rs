@@ -1,6 +1,7 @@
 //! Writing blobs into folders. A file appears under its name complete or not at all; nothing is ever replaced unless the
 //! conflict rule says so.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,12 +13,13 @@ use blobkeep_vault::{
     BlobEntry, BlobWriter, ContainerEntry, OnConflict, SourceError, SourceErrorKind, Target, Timestamp, Written,
 };
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::file_writer::FileWriter;
 use super::names::{BESIDE_FOLDER, PART_PREFIX};
 use super::neighbours::Neighbours;
+use super::part::{self, Part};
 use super::sidecar::Properties;
 use super::{Inner, Layout, LocalFolder, is_component, lock, names, sidecar, tree};
 
@@ -27,6 +29,8 @@ const FLUSH_ABOVE_BYTES: u64 = 1 << 20;
 
 /// Small files that are written by one thread one after the other: more threads in one folder would only wait for each other.
 const WRITES_TOGETHER: usize = 256;
+/// Folders that are remembered as swept.
+const SWEPT_AT_MOST: usize = 4096;
 
 /// What writers share.
 #[derive(Default)]
@@ -36,6 +40,8 @@ pub(crate) struct Writing {
     /// Held while a file makes room for a folder of its name.
     structure: Mutex<()>,
     parts: AtomicU64,
+    /// Folders (their inodes) in which nothing of dead writers is left.
+    swept: Mutex<HashSet<u64>>,
     /// Bytes written since a flush was begun the last time.
     pub(super) unflushed_bytes: AtomicU64,
     /// Held by whoever flushes; why an earlier flush failed, since the system says that only once.
@@ -53,22 +59,6 @@ pub(super) struct Place {
     pub(super) component: String,
     /// False if there is certainly nothing beside the file that would have to go.
     pub(super) may_have_sidecar: bool,
-}
-
-/// A file that has its content but not yet its name. Dropping it removes it.
-pub(super) struct Part {
-    folder: Arc<OwnedFd>,
-    name: String,
-    pub(super) file: File,
-    is_placed: bool,
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.is_placed {
-            let _ = rustix::fs::unlinkat(&*self.folder, self.name.as_str(), AtFlags::empty());
-        }
-    }
 }
 
 impl Inner {
@@ -138,6 +128,7 @@ impl Inner {
             }
         };
         let folder = self.require_container(&container.name)?;
+        self.sweep(folder.as_fd()).map_err(failed)?;
         if is_new {
             let part = self.part_name().map_err(failed)?;
             sidecar::write_container(folder.as_fd(), container, &part).map_err(failed)?;
@@ -187,6 +178,7 @@ impl Inner {
                 other => other?,
             };
         }
+        self.sweep(here.as_fd())?;
         let here = Arc::new(here);
         *lock(&self.writing.last_folder) = Some((name.to_owned(), folders.to_vec(), Arc::clone(&here)));
         Ok(here)
@@ -237,10 +229,21 @@ impl Inner {
     }
 
     fn start_part(&self, place: &Place) -> Result<Part, Errno> {
-        let name = self.part_name()?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&*place.folder, name.as_str(), flags, Mode::from_raw_mode(0o666))?;
-        Ok(Part { folder: Arc::clone(&place.folder), name, file: File::from(fd), is_placed: false })
+        loop {
+            if let Some(part) = Part::create(&place.folder, self.part_name()?)? {
+                return Ok(part);
+            }
+        }
+    }
+
+    /// Removes what writers that were killed have left in this folder, the first time that something is written into it.
+    fn sweep(&self, folder: BorrowedFd<'_>) -> Result<(), Errno> {
+        let inode = rustix::fs::fstat(folder)?.st_ino;
+        let mut swept = lock(&self.writing.swept);
+        if swept.len() >= SWEPT_AT_MOST {
+            swept.clear();
+        }
+        if swept.insert(inode) { part::sweep(folder) } else { Ok(()) }
     }
 
     /// Gives a complete file its time, its properties and its name.

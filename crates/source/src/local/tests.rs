@@ -382,3 +382,27 @@ async fn files_written_together_are_as_if_written_alone() {
         assert_eq!(found.modified_at, wanted.modified_at);
     }
 }
+
+#[tokio::test]
+async fn what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays() {
+    let root = TempDir::new().unwrap();
+    let living = LocalFolder::create_single(root.path(), "data").unwrap();
+    let mut writer = living.begin(&entry("deep/large", 4), OnConflict::Fail).await.unwrap().unwrap();
+    writer.write(Bytes::from_static(b"1234")).await.unwrap();
+    let parts_in = |folder: &str| {
+        let names = std::fs::read_dir(root.path().join(folder)).unwrap().map(|found| found.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(".blobkeep-part-")).count()
+    };
+    for folder in ["", "deep"] {
+        std::fs::write(root.path().join(folder).join(".blobkeep-part-1-2-3"), "half").unwrap();
+    }
+    assert_eq!((parts_in(""), parts_in("deep")), (1, 2));
+
+    let next = LocalFolder::create_single(root.path(), "data").unwrap();
+    next.create_container(&ContainerEntry { name: "data".into(), ..ContainerEntry::default() }).await.unwrap();
+    put(&next, "deep/small", "1").await;
+    assert_eq!((parts_in(""), parts_in("deep")), (0, 1), "the living writer's part is left");
+    writer.finish().await.unwrap();
+    assert_eq!(names(&next, "").await, ["deep/large", "deep/small"]);
+    assert_eq!(parts_in("deep"), 0);
+}
