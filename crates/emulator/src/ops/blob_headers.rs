@@ -18,11 +18,10 @@ const MAX_METADATA_BYTES: usize = 8 * 1024;
 const MAX_TAGS: usize = 10;
 const MAX_NAME_CHARS: usize = 1_024;
 
-/// The checksums of an upload's body, after they were compared with what the client says.
+/// The checksums of an upload's body, after they were compared with what the client says: those that were sent, and the CRC if none was.
 pub(super) struct Checked {
-    pub(super) md5: String,
-    pub(super) crc64: String,
-    pub(super) md5_was_sent: bool,
+    pub(super) md5: Option<String>,
+    pub(super) crc64: Option<String>,
 }
 
 /// Refuses a name that Azure can't hold.
@@ -147,20 +146,20 @@ pub(super) fn tier_header(request: &Request, kind: BlobKind) -> Result<Option<St
 
 /// Compares a body with `Content-MD5` and `x-ms-content-crc64`.
 pub(super) fn check_body(request: &Request, body: &Bytes) -> Result<Checked, AzureError> {
-    let md5 = checksum::md5_base64(body);
-    let crc64 = checksum::crc64_base64(body);
     let sent_md5 = request.filled_header("content-md5");
-    if sent_md5.is_some_and(|sent| sent != md5) {
+    let sent_crc64 = request.filled_header("x-ms-content-crc64");
+    let md5 = sent_md5.map(|_| checksum::md5_base64(body));
+    if sent_md5 != md5.as_deref() {
         return Err(md5_mismatch());
     }
-    if request.filled_header("x-ms-content-crc64").is_some_and(|sent| sent != crc64) {
+    let crc64 = (sent_crc64.is_some() || sent_md5.is_none()).then(|| checksum::crc64_base64(body));
+    if sent_crc64.is_some() && sent_crc64 != crc64.as_deref() {
         return Err(AzureError::bad_request(
             "Crc64Mismatch",
             "The CRC64 value specified in the request did not match with the CRC64 value calculated by the server.",
         ));
     }
-    let md5_was_sent = sent_md5.is_some();
-    Ok(Checked { md5, crc64, md5_was_sent })
+    Ok(Checked { md5, crc64 })
 }
 
 pub(super) fn md5_mismatch() -> AzureError {

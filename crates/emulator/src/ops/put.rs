@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::blob_headers::{self as headers, Checked};
 use super::{Call, edit};
 use crate::answer::Answer;
+use crate::checksum;
 use crate::error::AzureError;
 use crate::model::Stamp;
 use crate::model::blob::{Blob, BlobKind, Content};
@@ -28,10 +29,11 @@ pub(super) fn put_blob(call: &Call<'_>) -> Result<Answer, AzureError> {
     let mut blob = new_blob(call, kind)?;
     blob.content = content(call, kind)?;
     if kind == BlobKind::Block {
-        if blob.headers.content_md5.as_ref().is_some_and(|given| *given != checked.md5) {
+        let md5 = checked.md5.unwrap_or_else(|| checksum::md5_base64(&call.body));
+        if blob.headers.content_md5.as_ref().is_some_and(|given| *given != md5) {
             return Err(headers::md5_mismatch());
         }
-        blob.headers.content_md5 = Some(checked.md5.clone());
+        blob.headers.content_md5 = Some(md5);
     }
     if kind == BlobKind::Page {
         blob.sequence_number = call.request.number_header("x-ms-blob-sequence-number")?.unwrap_or(0);
@@ -41,7 +43,8 @@ pub(super) fn put_blob(call: &Call<'_>) -> Result<Answer, AzureError> {
     if kind != BlobKind::Block {
         return Ok(answer);
     }
-    Ok(answer.header("Content-MD5", &checked.md5).header("x-ms-content-crc64", &checked.crc64))
+    let crc64 = checked.crc64.unwrap_or_else(|| checksum::crc64_base64(&call.body));
+    Ok(answer.maybe("Content-MD5", blob.headers.content_md5.as_deref()).header("x-ms-content-crc64", &crc64))
 }
 
 /// A blob of this kind with everything that the request's headers say, and no content yet.
@@ -107,6 +110,5 @@ pub(super) fn written(blob: &Blob) -> Answer {
 
 /// The checksums of a part as Azure gives them back: the MD5 if one was sent, else the CRC.
 pub(super) fn with_checksums(answer: Answer, checked: &Checked) -> Answer {
-    let md5 = checked.md5_was_sent.then_some(checked.md5.as_str());
-    answer.maybe("Content-MD5", md5).header("x-ms-content-crc64", &checked.crc64)
+    answer.maybe("Content-MD5", checked.md5.as_deref()).maybe("x-ms-content-crc64", checked.crc64.as_deref())
 }

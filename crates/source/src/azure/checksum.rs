@@ -1,10 +1,10 @@
 //! Checksums of what is sent: CRC-64/NVME because it is cheap for us and for Azure, MD5 where the blob carries one, and for the blocks that
-//! emulators get: Azurite computes a CRC-64 of any block that comes without an MD5, in JavaScript.
+//! Azurite gets: it computes a CRC-64 of any block that comes without an MD5, in JavaScript.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use crc::{CRC_64_NVME, Crc, Table};
+use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 
 use super::http_client::Request;
@@ -32,11 +32,9 @@ pub(crate) async fn with_body(mut request: Request, body: Bytes, kind: Kind) -> 
     request.body(body)
 }
 
-static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_NVME);
-
 /// `x-ms-content-crc64` of a request body: base64 of the eight bytes, least significant first.
 pub(crate) fn crc64_base64(bytes: &[u8]) -> String {
-    STANDARD.encode(CRC64.checksum(bytes).to_le_bytes())
+    STANDARD.encode(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes).to_le_bytes())
 }
 
 /// MD5 of bytes that are at hand.

@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blobkeep_vault::{SourceError, SourceErrorKind};
@@ -123,7 +124,8 @@ pub(crate) struct HttpClient {
     sas: Option<super::auth::Secret>,
     header_case: HeaderCase,
     limiter: Limiter,
-    checksum: Kind,
+    /// What answers is Azurite, or may be as long as nothing has answered.
+    is_azurite: AtomicBool,
     keeps_bytes: bool,
     most_tries: u32,
     first_delay: Duration,
@@ -180,7 +182,7 @@ impl HttpClient {
             sas,
             header_case: HeaderCase::default(),
             limiter: Limiter::new(options.most_in_flight),
-            checksum: if options.endpoint.is_path_style() { Kind::Md5 } else { Kind::Crc64 },
+            is_azurite: AtomicBool::new(options.endpoint.is_path_style()),
             keeps_bytes: options.endpoint.keeps_bytes(),
             most_tries: options.most_tries.max(1),
             first_delay: options.first_delay,
@@ -201,7 +203,14 @@ impl HttpClient {
 
     /// The checksum that goes with a block.
     pub(crate) fn checksum(&self) -> Kind {
-        self.checksum
+        if self.is_azurite.load(Ordering::Relaxed) { Kind::Md5 } else { Kind::Crc64 }
+    }
+
+    /// Servers say who they are.
+    fn note_server(&self, headers: &HeaderMap) {
+        if let Some(server) = headers.get(http::header::SERVER) {
+            self.is_azurite.store(server.as_bytes().starts_with(b"Azurite"), Ordering::Relaxed);
+        }
     }
 
     /// Nothing on the way from the endpoint can change bytes unnoticed.
@@ -296,6 +305,7 @@ impl HttpClient {
         let work = async {
             let response = self.client.request(built).await.map_err(Trouble::from_client)?;
             let (parts, body) = response.into_parts();
+            self.note_server(&parts.headers);
             let body = whole(body).await.map_err(|error| Trouble::broken(&error))?;
             Ok(Response { status: parts.status, headers: parts.headers, body, tries: 1 })
         };

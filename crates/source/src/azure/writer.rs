@@ -310,32 +310,43 @@ impl AzureAccount {
         on_conflict: OnConflict,
         guard: &Guard,
     ) -> Result<Written, SourceError> {
-        let mut request =
-            Request::new(Method::PUT, Some(&entry.container), Some(&entry.name)).header("x-ms-blob-type", "BlockBlob");
-        let mut lost = Vec::new();
-        let own_md5 = entry.content_md5.map(|stored| (stored, checksum::md5_of(&content)));
-        match own_md5 {
-            Some((stored, own)) if stored == own => {
-                // Transactional and stored at once.
-                request.try_header("content-md5", &checksum::md5_base64(own));
-                properties::add_md5(&mut request, own);
-            }
-            Some(_) => {
-                lost.push("the stored MD5: it was not that of the content".to_owned());
-                request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&content));
-            }
-            None => {
-                request.try_header("x-ms-content-crc64", &checksum::crc64_base64(&content));
-            }
+        let Some(stored) = entry.content_md5 else {
+            return Self::resolve(entry, on_conflict, self.put_content(entry, content, guard, None).await?);
+        };
+        // The endpoint compares it with the bytes that arrive. Only where it refuses them it is computed here, too.
+        match self.put_content(entry, content.clone(), guard, Some(stored)).await {
+            Err(error) if error.kind == SourceErrorKind::Refused && checksum::md5_of(&content) != stored => {}
+            done => return Self::resolve(entry, on_conflict, done?),
         }
-        let md5 = own_md5.map_or_else(|| checksum_if_small(&content), |(_, own)| Some(own));
-        let request = request.body(content);
-        let done = self.commit(entry, &request, guard, md5).await?;
+        let done = self.put_content(entry, content, guard, None).await?;
         let mut written = Self::resolve(entry, on_conflict, done)?;
-        if let Written::Written { lost: others } = &mut written {
-            others.append(&mut lost);
+        if let Written::Written { lost } = &mut written {
+            lost.push("the stored MD5: it was not that of the content".to_owned());
         }
         Ok(written)
+    }
+
+    /// Put Blob with the MD5 that is to be checked and stored, or with a checksum of our own.
+    async fn put_content(
+        &self,
+        entry: &BlobEntry,
+        content: Bytes,
+        guard: &Guard,
+        stored_md5: Option<[u8; 16]>,
+    ) -> Result<Committed, SourceError> {
+        let mut request =
+            Request::new(Method::PUT, Some(&entry.container), Some(&entry.name)).header("x-ms-blob-type", "BlockBlob");
+        let md5 = stored_md5.or_else(|| checksum_if_small(&content));
+        let request = match stored_md5 {
+            Some(md5) => {
+                // Transactional and stored at once.
+                request.try_header("content-md5", &checksum::md5_base64(md5));
+                properties::add_md5(&mut request, md5);
+                request.body(content)
+            }
+            None => checksum::with_body(request, content, self.inner.http.checksum()).await,
+        };
+        self.commit(entry, &request, guard, md5).await
     }
 }
 
