@@ -378,3 +378,114 @@ async fn accounts_of_the_configuration_are_connected_at_start() {
     let error = blobkeep_server::serve(config, Parts::default()).await.unwrap_err().to_string();
     assert!(error.contains("[[storage_account]] /subscriptions/x"), "{error}");
 }
+
+/// Two groups with a vault, a guard and two accounts, some of them with tags.
+async fn of_all_types(service: &Service) -> (String, String) {
+    let (one, two) = (service.group("One").await, service.group("two").await);
+    let vault = format!("{one}/providers/Microsoft.DataProtection/backupVaults/vault");
+    let body = json!({ "location": "westus", "tags": { "Team": "a", "stage": "test" }, "identity": { "type": "SystemAssigned" }, "properties": {} });
+    service.put(&vault, body).await.expect(201);
+    let guard = format!("{two}/providers/Microsoft.DataProtection/resourceGuards/guard");
+    service.put(&guard, json!({ "location": "eastus", "tags": { "team": "A" }, "properties": {} })).await.expect(200);
+    service.put(&account(&one, "first"), json!({ "location": "westus", "tags": { "team": "a" } })).await.expect(200);
+    service.put(&account(&two, "second"), json!({ "location": "eastus" })).await.expect(200);
+    (one, two)
+}
+
+fn names(body: &Value) -> Vec<&str> {
+    body["value"].as_array().unwrap().iter().map(|each| each["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn resources_of_all_types_are_listed_in_a_subscription_and_in_a_group() {
+    let service = Service::start().await;
+    let (one, two) = of_all_types(&service).await;
+    let list = format!("{}/resources", service.subscription());
+    let got = service.get(&list).await.expect(200);
+    assert_eq!(names(&got.body), ["vault", "first", "guard", "second"], "by id");
+    let vault = &got.body["value"][0];
+    assert_eq!(vault["id"], format!("{one}/providers/Microsoft.DataProtection/backupVaults/vault"));
+    assert_eq!(vault["type"], "Microsoft.DataProtection/backupVaults");
+    assert_eq!(vault["tags"], json!({ "Team": "a", "stage": "test" }));
+    assert!(vault["identity"]["principalId"].is_string() && vault.get("properties").is_none());
+    let first = &got.body["value"][1];
+    assert_eq!((&first["kind"], &first["sku"]["name"]), (&json!("StorageV2"), &json!("Standard_LRS")));
+    for expanded in ["createdTime", "changedTime", "provisioningState"] {
+        assert!(first.get(expanded).is_none(), "{expanded} is shown only where it is asked for");
+    }
+    let got = service.get(&format!("{list}?$expand=createdTime,changedTime,provisioningState")).await.expect(200);
+    for each in got.body["value"].as_array().unwrap() {
+        assert_eq!(each["provisioningState"], "Succeeded");
+        assert!(each["createdTime"].is_string() && each["changedTime"].is_string(), "{each}");
+    }
+    let got = service.get(&format!("{}/resources", two.to_uppercase())).await.expect(200);
+    assert_eq!(names(&got.body), ["guard", "second"]);
+    assert_eq!(service.get(&format!("{two}x/resources")).await.expect(200).body, json!({ "value": [] }));
+}
+
+#[tokio::test]
+async fn lists_of_all_types_follow_the_filters_of_command_lines() {
+    let service = Service::start().await;
+    of_all_types(&service).await;
+    let list = format!("{}/resources?$filter=", service.subscription());
+    for (filter, wanted) in [
+        ("resourceType eq 'microsoft.storage/storageaccounts'", &["first", "second"][..]),
+        ("resourceType eq 'Microsoft.Compute/virtualMachines'", &[]),
+        ("resourceGroup eq 'ONE'", &["vault", "first"]),
+        ("name eq 'Guard'", &["guard"]),
+        ("location eq 'East US' and resourceType eq 'Microsoft.Storage/storageAccounts'", &["second"]),
+        ("tagName eq 'team'", &["vault", "first", "guard"]),
+        ("tagname eq 'team' and tagvalue eq 'a'", &["vault", "first"]),
+        ("startswith(tagname, 'st')", &["vault"]),
+        ("substringof('ir', name)", &["first"]),
+        ("", &["vault", "first", "guard", "second"]),
+    ] {
+        let got = service.get(&format!("{list}{}", filter.replace(' ', "%20"))).await.expect(200);
+        assert_eq!(names(&got.body), wanted, "{filter}");
+    }
+    service.get(&format!("{list}plan%20eq%20'x'")).await.refused(400, "InvalidFilterInQueryString");
+}
+
+#[tokio::test]
+async fn resources_and_tags_are_shown_to_who_may_read_them() {
+    let service = Service::start_with(|config| config.api.page_size = 2).await;
+    let (one, _) = of_all_types(&service).await;
+    let (object, token) = service.principal("reader-of-one").await;
+    let list = format!("{}/resources", service.subscription());
+    let tags = format!("{}/tagNames", service.subscription());
+    for path in [&list, &tags] {
+        assert_eq!(service.call_as("", "GET", path, None).await.status, 401);
+        assert_eq!(service.call_as(&token, "GET", path, None).await.expect(200).body, json!({ "value": [] }), "{path}");
+    }
+    service.assign(&object, READER, &account(&one, "first")).await;
+    let got = service.call_as(&token, "GET", &list, None).await.expect(200);
+    assert_eq!((names(&got.body), got.body.get("nextLink")), (vec!["first"], None));
+    let got = service.call_as(&token, "GET", &tags, None).await.expect(200);
+    assert_eq!(got.body["value"].as_array().unwrap().len(), 1);
+    assert_eq!(got.body["value"][0]["count"]["value"], 1, "only the tag of the account that may be read");
+
+    let mut found = Vec::new();
+    let mut next = format!("{}{list}?api-version=2021-04-01", service.env.endpoint);
+    while let Some(path) = next.strip_prefix(&service.env.endpoint).map(str::to_owned) {
+        let got = service.raw(&service.token, "GET", &path, None).await.expect(200);
+        assert!(names(&got.body).len() <= 2);
+        found.extend(names(&got.body).into_iter().map(str::to_owned));
+        next = got.body["nextLink"].as_str().unwrap_or_default().to_owned();
+    }
+    assert_eq!(found, ["vault", "first", "guard", "second"], "over all pages");
+}
+
+#[tokio::test]
+async fn names_of_tags_are_counted_without_case_and_their_values_with_it() {
+    let service = Service::start().await;
+    let (one, _) = of_all_types(&service).await;
+    service.call("PATCH", &one, Some(json!({ "tags": { "TEAM": "a" } }))).await.expect(200);
+    let path = format!("{}/tagNames", service.subscription());
+    let got = service.get(&path).await.expect(200);
+    let [stage, team] = got.body["value"].as_array().unwrap().as_slice() else { panic!("{}", got.text) };
+    assert_eq!((&stage["tagName"], &stage["count"]), (&json!("stage"), &json!({ "type": "Total", "value": 1 })));
+    assert_eq!(team["id"], format!("{path}/TEAM"));
+    assert_eq!(team["count"]["value"], 4);
+    let value = |value: &str, uses: u64| json!({ "id": format!("{path}/TEAM/tagValues/{value}"), "tagValue": value, "count": { "type": "Total", "value": uses } });
+    assert_eq!(team["values"], json!([value("A", 1), value("a", 3)]));
+}

@@ -286,6 +286,12 @@ class TestAz(Story):
         # It reads the account and sends the whole back.
         tagged = self.az("resource", "tag", "--ids", self.account("aztarget"), "--tags", "team=b")
         self.assertEqual(tagged["tags"], {"team": "b"})
+        (found,) = self.az("resource", "list", "--tag", "team=b")
+        self.assertEqual((found["id"], found["provisioningState"]), (self.account("aztarget"), "Succeeded"))
+        (tag,) = self.az("tag", "list")
+        self.assertEqual((tag["tagName"], tag["count"]["value"]), ("team", 1))
+        kinds = ["--resource-type", "Microsoft.DataProtection/backupVaults", "--resource-group", VAULT_GROUP]
+        self.assertEqual([vault["id"] for vault in self.az("resource", "list", *kinds)], [self.vault])
         containers = self.az("storage", "container-rm", "list", "--storage-account", "aztarget")
         self.assertEqual([container["name"] for container in containers], ["logs", "photos"])
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::page::{Page, Readable};
 use super::resource_groups::find_group;
+use super::resources::Scope;
 use super::vaults::not_found;
 use super::{Access, Answer, Request, Route, conditions};
 use crate::App;
@@ -212,13 +213,14 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
+    let place = Scope::of(&request);
     let mut guards = Readable::of(&page);
     let mut stamps = HashMap::new();
     // Who may read nothing here is not worth a look.
     if rights.allow_somewhere_in(READ, &request.path.id.to_string()) {
         let mut reader = app.db.read().await?;
         while guards.wants_more() {
-            let read = read_some(&mut reader, &request, guards.after(), page.fetch()).await?;
+            let read = read_some(&mut reader, place, guards.after(), page.fetch()).await?;
             guards.add(read, |guard: &Guard| rights.allow(READ, &guard.key));
         }
         if let [first, .., last] | [first @ last] = page.shown(guards.rows()) {
@@ -230,13 +232,10 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }))
 }
 
-/// Guards of the group, or else of the subscription, that the path names.
-async fn read_some(conn: &mut Conn, request: &Request, after: &str, limit: i64) -> ApiResult<Vec<Guard>> {
-    let (subscription, group) = (request.param("subscription"), request.param("group"));
-    Ok(if group.is_empty() {
-        db::guards::list_in_subscription(conn, subscription, after, limit).await?
-    } else {
-        let group = ResourceId::group_scope(subscription, group);
-        db::guards::list_in_group(conn, &group.folded(), after, limit).await?
+/// Guards of a group, or else of a subscription, behind a folded id.
+pub(super) async fn read_some(conn: &mut Conn, place: Scope<'_>, after: &str, limit: i64) -> ApiResult<Vec<Guard>> {
+    Ok(match place.group_key() {
+        Some(group) => db::guards::list_in_group(conn, &group, after, limit).await?,
+        None => db::guards::list_in_subscription(conn, place.subscription, after, limit).await?,
     })
 }

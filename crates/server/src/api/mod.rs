@@ -36,12 +36,14 @@ pub mod providers;
 pub mod rehydrate;
 pub mod request;
 pub mod resource_groups;
+pub mod resources;
 pub mod restores;
 pub mod role_definitions;
 pub mod route;
 pub mod storage_accounts;
 pub mod subscriptions;
 pub mod sync;
+pub mod tags;
 pub mod token;
 pub mod vaults;
 // One `pub mod` line per further resource follows here, as the files come; its table goes into `routes`.
@@ -57,6 +59,8 @@ pub fn routes() -> Vec<&'static Route> {
         discovery::ROUTES,
         subscriptions::ROUTES,
         resource_groups::ROUTES,
+        resources::ROUTES,
+        tags::ROUTES,
         providers::ROUTES,
         storage_accounts::ROUTES,
         blob_services::ROUTES,

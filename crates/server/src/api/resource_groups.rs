@@ -20,7 +20,7 @@ use crate::db::resource_groups::{ResourceGroup, Tags};
 use crate::db::{self, Conn};
 use crate::error::ApiResult;
 
-const READ: &str = "Microsoft.Resources/subscriptions/resourceGroups/read";
+pub(super) const READ: &str = "Microsoft.Resources/subscriptions/resourceGroups/read";
 const WRITE: &str = "Microsoft.Resources/subscriptions/resourceGroups/write";
 const DELETE: &str = "Microsoft.Resources/subscriptions/resourceGroups/delete";
 const GROUP: &str = "/subscriptions/{subscription}/resourceGroups/{group}";

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::critical::Approval;
 use super::operations::{self, Beginning};
 use super::page::{Page, Readable};
+use super::resources::Scope;
 use super::{Access, Answer, Request, Route, conditions, deleted_vaults, instances};
 use crate::App;
 use crate::auth::{Granted, Rights};
@@ -24,7 +25,7 @@ use crate::db::{self, Conn};
 use crate::error::ApiResult;
 use crate::jobs::spec::{JobSpec, SyncVaultSpec};
 
-const READ: &str = "Microsoft.DataProtection/backupVaults/read";
+pub(super) const READ: &str = "Microsoft.DataProtection/backupVaults/read";
 const WRITE: &str = "Microsoft.DataProtection/backupVaults/write";
 const PATTERN: &str =
     "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}";
@@ -337,13 +338,14 @@ async fn check_deletable(conn: &mut Conn, granted: &Granted, vault: &Vault) -> A
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
+    let place = Scope::of(&request);
     let mut vaults = Readable::of(&page);
     let mut stamps = HashMap::new();
     // Who may read nothing here is not worth a look.
     if rights.allow_somewhere_in(READ, &request.path.id.to_string()) {
         let mut reader = app.db.read().await?;
         while vaults.wants_more() {
-            let read = read_some(&mut reader, &request, vaults.after(), page.fetch()).await?;
+            let read = read_some(&mut reader, place, vaults.after(), page.fetch()).await?;
             vaults.add(read, |vault| rights.allow(READ, &vault.key));
         }
         if let [first, .., last] | [first @ last] = page.shown(vaults.rows()) {
@@ -356,14 +358,11 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }))
 }
 
-/// Vaults of the group, or else of the subscription, that the path names.
-async fn read_some(conn: &mut Conn, request: &Request, after: &str, limit: i64) -> ApiResult<Vec<Vault>> {
-    let (subscription, group) = (request.param("subscription"), request.param("group"));
-    Ok(if group.is_empty() {
-        db::vaults::list_in_subscription(conn, subscription, after, limit).await?
-    } else {
-        let group = ResourceId::group_scope(subscription, group);
-        db::vaults::list_in_group(conn, &group.folded(), after, limit).await?
+/// Vaults of a group, or else of a subscription, behind a folded id.
+pub(super) async fn read_some(conn: &mut Conn, place: Scope<'_>, after: &str, limit: i64) -> ApiResult<Vec<Vault>> {
+    Ok(match place.group_key() {
+        Some(group) => db::vaults::list_in_group(conn, &group, after, limit).await?,
+        None => db::vaults::list_in_subscription(conn, place.subscription, after, limit).await?,
     })
 }
 
