@@ -9,6 +9,7 @@ pub mod answer;
 pub mod authorization;
 pub mod blob_services;
 pub mod blobkeep;
+pub mod catalogue;
 mod conditions;
 mod critical;
 pub mod cross_region;
@@ -71,6 +72,7 @@ pub fn routes() -> Vec<&'static Route> {
         principals::ROUTES,
         graph::ROUTES,
         operations::ROUTES,
+        catalogue::ROUTES,
         vaults::ROUTES,
         policies::ROUTES,
         instances::ROUTES,

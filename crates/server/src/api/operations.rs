@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use blobkeep_arm::envelope::{self, OperationStatus};
+use blobkeep_arm::envelope::OperationStatus;
 use blobkeep_arm::id::fold_location;
 use blobkeep_arm::operation::{job_info, operation_id};
 use blobkeep_arm::time::format_instant;
@@ -80,13 +80,6 @@ pub const ROUTES: &[Route] = &[
         pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataProtection/backupVaults/{vault}/backupInstances/{instance}/operationResults/{operation}",
         access: Access::Action("Microsoft.DataProtection/backupVaults/backupInstances/operationResults/read"),
         handler: |app, request| Box::pin(instance_result(app, request)),
-    },
-    Route {
-        operation: "DataProtectionOperations_List",
-        method: Method::GET,
-        pattern: "/providers/Microsoft.DataProtection/operations",
-        access: Access::SignedIn,
-        handler: |app, _| Box::pin(async move { Ok(list_operations(&app)) }),
     },
 ];
 
@@ -271,33 +264,4 @@ async fn instance_result(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut reader = app.db.read().await?;
     let stored = db::instances::get(&mut reader, granted, &key).await?;
     Ok(stored.map_or_else(Answer::ok_empty, |stored| Answer::ok(instances::render(&stored))))
-}
-
-/// What the provider can do: one entry per action of the route table.
-fn list_operations(app: &App) -> Answer {
-    let mut names: Vec<(&str, &str)> = Vec::new();
-    for route in &app.routes {
-        if let Access::Action(action) = route.access
-            && action.starts_with("Microsoft.DataProtection/")
-            && !names.iter().any(|(known, _)| *known == action)
-        {
-            names.push((action, route.operation));
-        }
-    }
-    names.sort_unstable();
-    let values = names.into_iter().map(|(action, operation)| {
-        let (resource, verb) = operation.split_once('_').unwrap_or((operation, "Do"));
-        json!({
-            "name": action,
-            "isDataAction": false,
-            "display": {
-                "provider": "Microsoft.DataProtection",
-                "resource": resource,
-                "operation": verb,
-                "description": format!("Allows the operation {operation}."),
-            },
-            "origin": "user",
-        })
-    });
-    Answer::ok(envelope::list(values.collect(), None))
 }
