@@ -193,6 +193,7 @@ async fn locks_that_make_no_sense_are_refused() {
     let group = service.group("g").await;
     let storage = format!("{group}/providers/Microsoft.Storage/storageAccounts/absent");
     let vault = format!("{group}/providers/Microsoft.DataProtection/backupVaults/absent");
+    let guard = format!("{group}/providers/Microsoft.DataProtection/resourceGuards/absent");
     for (scope, name, body, status, code) in [
         (group.as_str(), "l", json!({}), 400, "InvalidRequestContent"),
         (&group, "l", level("NotSpecified"), 400, "InvalidRequestContent"),
@@ -202,6 +203,7 @@ async fn locks_that_make_no_sense_are_refused() {
         (&group.replace("/g", "/absent"), "l", level("ReadOnly"), 404, "ResourceGroupNotFound"),
         (&storage, "l", level("ReadOnly"), 404, "ResourceNotFound"),
         (&vault, "l", level("ReadOnly"), 404, "ResourceNotFound"),
+        (&guard, "l", level("ReadOnly"), 404, "ResourceNotFound"),
         (&format!("{vault}/x"), "l", level("ReadOnly"), 400, "InvalidRequestUri"),
     ] {
         service.put(&format!("{}/{name}", locks(scope)), body).await.refused(status, code);
@@ -227,6 +229,24 @@ async fn locks_go_with_what_they_stood_at() {
     let left = service.get(&locks("")).await.expect(200);
     assert_eq!(left.body["value"].as_array().unwrap().len(), 1, "{}", left.text);
     assert_eq!(left.body["value"][0]["id"], format!("{}/readonly", locks(&group)));
+}
+
+#[tokio::test]
+async fn a_resource_guard_is_locked_like_anything_else() {
+    let service = Service::start().await;
+    let group = service.group("g").await;
+    let guard = format!("{group}/providers/Microsoft.DataProtection/resourceGuards/guard");
+    let wanted = || json!({ "location": "westus", "properties": {} });
+    service.put(&guard, wanted()).await.expect(200);
+    let keep = lock(&service, &guard, "CanNotDelete").await;
+    is_locked(service.call("DELETE", &guard, None).await, "delete", &guard);
+    service.put(&guard, wanted()).await.expect(200);
+    let freeze = lock(&service, &guard, "ReadOnly").await;
+    is_locked(service.put(&guard, wanted()).await, "write", &guard);
+    for path in [&keep, &freeze] {
+        service.call("DELETE", path, None).await.expect(200);
+    }
+    service.call("DELETE", &guard, None).await.expect(200);
 }
 
 /// What the status of an operation says.

@@ -210,6 +210,7 @@ async fn require_scope(conn: &mut Conn, granted: &Granted, scope: &ResourceId) -
     let is_there = match scope.full_type().unwrap_or_default().to_ascii_lowercase().as_str() {
         "microsoft.storage/storageaccounts" => db::storage_accounts::get(conn, granted, &key).await?.is_some(),
         "microsoft.dataprotection/backupvaults" => db::vaults::get(conn, granted, &key).await?.is_some(),
+        "microsoft.dataprotection/resourceguards" => db::guards::get(conn, granted, &key).await?.is_some(),
         "microsoft.dataprotection/backupvaults/backuppolicies" => {
             db::policies::get(conn, granted, &key).await?.is_some()
         }
