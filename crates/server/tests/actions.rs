@@ -65,6 +65,7 @@ async fn a_point_is_browsed_searched_and_compared_with_another() {
     a_point_is_browsed_folder_by_folder(&world, &older).await;
     blobs_are_found_by_name(&world, &older, &newer).await;
     points_are_compared(&world, &older, &newer).await;
+    who_looks_is_registered(&world, &older, &newer).await;
     only_who_may_read_points_looks_into_them(&world, &older).await;
     world.service.running.shutdown().await;
 }
@@ -114,6 +115,22 @@ async fn blobs_are_found_by_name(world: &World, older: &str, newer: &str) {
     }
     let body = json!({"pattern": "a", "recoveryPointId": "none"});
     world.act(&world.instance, "search", body).await.refused(400, "UserErrorRestorePointNotFound");
+}
+
+/// A prune waits for those who are registered.
+async fn who_looks_is_registered(world: &World, older: &str, newer: &str) {
+    let vaults = world.service.running.app().config.data_dir.join("vaults");
+    let writers = std::fs::read_dir(vaults).unwrap().next().unwrap().unwrap().path().join("writers");
+    for (subject, action, body) in [
+        (&world.point(older), "browse", json!({"container": "documents"})),
+        (&world.point(older), "diff", json!({"with": newer})),
+        (&world.instance, "search", json!({"pattern": "txt"})),
+    ] {
+        // It is made anew for the first who registers, and stays.
+        std::fs::remove_dir(&writers).unwrap();
+        world.act(subject, action, body).await.expect(200);
+        assert_eq!(std::fs::read_dir(&writers).unwrap().count(), 0, "{action} was registered, and has ended that");
+    }
 }
 
 async fn points_are_compared(world: &World, older: &str, newer: &str) {

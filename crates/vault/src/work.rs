@@ -244,8 +244,24 @@ async fn put_beat(store: &Arc<dyn Store>, keys: &VaultKeys, worker: &Worker, nam
     }
 }
 
-/// Registers a reader and does its work. What is only read can also be read where nobody can register: from a medium that is full or
-/// read-only, and beside a damaged chain.
+/// Registers a reader. What is only read can also be read where nobody can register: from a medium that is full or read-only, and beside a
+/// damaged chain. Then there is none.
+pub async fn register_reader<'a>(
+    vault: &'a Vault,
+    kind: WorkKind,
+    instance: &str,
+    job: &str,
+) -> Option<Registration<'a>> {
+    match Registration::begin(vault, kind, instance, job).await {
+        Ok(registration) => Some(registration),
+        Err(e) => {
+            tracing::warn!(error = %e, "this cannot be registered in the store: a prune at the same time would not wait for it");
+            None
+        }
+    }
+}
+
+/// Registers a reader, where that is possible, and does its work.
 pub async fn reading<T>(
     vault: &Vault,
     kind: WorkKind,
@@ -253,13 +269,7 @@ pub async fn reading<T>(
     job: &str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let registration = match Registration::begin(vault, kind, instance, job).await {
-        Ok(registration) => Some(registration),
-        Err(e) => {
-            tracing::warn!(error = %e, "this cannot be registered in the store: a prune at the same time would not wait for it");
-            None
-        }
-    };
+    let registration = register_reader(vault, kind, instance, job).await;
     let outcome = work.await;
     if let Some(registration) = registration {
         registration.end().await;

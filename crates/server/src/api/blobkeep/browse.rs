@@ -79,17 +79,23 @@ async fn browse(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let wanted = Wanted::of(&request)?;
     let after = wanted.skip_token.as_deref().map(read_token::<Place>).transpose()?;
     let reading = Reading::begin(&app, &request).await?;
+    let body = reading.registered(look(&reading, &wanted, after.as_ref())).await?;
+    Ok(Answer::ok(body))
+}
+
+/// A page of what the point holds; the first one tells what the backup left out, too.
+async fn look(reading: &Reading, wanted: &Wanted, after: Option<&Place>) -> ApiResult<Value> {
     let point = reading.own_point().await?;
     let mut body = match &wanted.container {
-        None => containers(&reading, &point, after.as_ref()).await?,
-        Some(container) => blobs(&reading, &point, container, &wanted, after.as_ref()).await?,
+        None => containers(reading, &point, after).await?,
+        Some(container) => blobs(reading, &point, container, wanted, after).await?,
     };
     if after.is_none() {
-        let skipped = reading.whole(skipped(&reading.vault, &point, &wanted)).await?;
+        let skipped = reading.whole(skipped(&reading.vault, &point, wanted)).await?;
         body["skipped"] = json!(skipped);
         body["skippedInAll"] = json!(point.counts.skipped_blobs);
     }
-    Ok(Answer::ok(body))
+    Ok(body)
 }
 
 async fn containers(reading: &Reading, point: &Point, after: Option<&Place>) -> ApiResult<Value> {

@@ -48,8 +48,20 @@ async fn diff(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     }
     let after: Option<OwnedKey> = wanted.skip_token.as_deref().map(read_token).transpose()?;
     let reading = Reading::begin(&app, &request).await?;
+    let body = reading.registered(look(&app, &request, &reading, wanted, after)).await?;
+    Ok(Answer::ok(body))
+}
+
+/// A page of what differs.
+async fn look(
+    app: &App,
+    request: &Request,
+    reading: &Reading,
+    wanted: Wanted,
+    after: Option<OwnedKey>,
+) -> ApiResult<Value> {
     let from = reading.own_point().await?;
-    let to = reading.named_point(&app, &request, &wanted.with).await?;
+    let to = reading.named_point(app, request, &wanted.with).await?;
     let reader = &reading.vault.reader;
     let prefix = Pattern::Prefix(wanted.prefix);
     let mut diff = match &wanted.container {
@@ -59,12 +71,12 @@ async fn diff(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     if let Some(after) = after {
         diff = diff.starting_after(after);
     }
-    let (found, next) = find(&reading, diff).await?;
+    let (found, next) = find(reading, diff).await?;
     let next = next.as_ref().map(write_token).transpose()?;
-    Ok(Answer::ok(list(found.iter().map(render).collect(), next)))
+    Ok(list(found.iter().map(render).collect(), next))
 }
 
-/// A page of what differs, and where to go on. If the time is over before the page is full, the page is what was found until then.
+/// What differs, and where to go on. If the time is over before the page is full, the page is what was found until then.
 async fn find(reading: &Reading, mut diff: Diff<'_>) -> ApiResult<(Vec<Difference>, Option<OwnedKey>)> {
     let mut found: Vec<Difference> = Vec::new();
     loop {

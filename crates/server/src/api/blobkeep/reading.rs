@@ -12,6 +12,7 @@ use blobkeep_arm::time::format_seven_digits;
 use blobkeep_arm::word::DataStore;
 use blobkeep_arm::{ApiError, ErrorCode};
 use blobkeep_vault::point::Point;
+use blobkeep_vault::work::{WorkKind, register_reader};
 use blobkeep_vault::{BlobEntry, ContainerEntry, Error, ErrorKind, Timestamp, Vault};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +32,8 @@ use crate::error::{ApiResult, fault};
 pub(super) const READ: &str = "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read";
 /// Entries of one answer.
 pub(super) const PAGE: usize = 1000;
+/// Under which name the vault knows who looks.
+const JOB: &str = "look";
 /// How long a request looks.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that look at once.
@@ -113,6 +116,21 @@ impl Reading {
         drop(reader);
         let row = row.filter(|point| point.store == DataStore::VaultStore);
         self.point(&row.ok_or_else(|| no_such_point(id, &self.stored.name))?.id).await
+    }
+
+    /// Does some work as a registered reader, as a restore does: a prune that begins meanwhile waits for its end. Every reading of the vault
+    /// belongs inside, that of the point included.
+    ///
+    /// # Errors
+    /// 503 when the time is over before it is registered; else what the work says.
+    pub(super) async fn registered<T>(&self, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        let registered = register_reader(&self.vault, WorkKind::Restore, &self.stored.instance_uuid, JOB);
+        let registration = self.within(registered).await.ok_or_else(too_slow)?;
+        let outcome = work.await;
+        if let Some(registration) = registration {
+            registration.end().await;
+        }
+        outcome
     }
 
     /// What comes of some work, or `None` if the time is over before it is done.

@@ -65,8 +65,24 @@ async fn search(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let wanted: Wanted = word::read(&request.json()?, MEMBERS)?;
     let (query, cursor) = (wanted.query()?, wanted.cursor()?);
     let Some(reading) = Reading::find(&app, &request).await? else { return Ok(Answer::ok(list(Vec::new(), None))) };
-    let point = match &wanted.recovery_point_id {
-        Some(id) => Some(reading.named_point(&app, &request, id).await?),
+    let point = wanted.recovery_point_id.as_deref();
+    let (found, next) = reading.registered(look(&app, &request, &reading, point, query, cursor)).await?;
+    let points = points(&app, &request, &reading).await?;
+    let values = found.iter().map(|found| render(found, points.get(&found.point))).collect();
+    Ok(Answer::ok(list(values, next.map(|next| next.to_string()))))
+}
+
+/// Searches in the point of that id, or else in all of the instance.
+async fn look(
+    app: &App,
+    request: &Request,
+    reading: &Reading,
+    point: Option<&str>,
+    query: Query,
+    cursor: Option<SearchCursor>,
+) -> ApiResult<(Vec<Found>, Option<SearchCursor>)> {
+    let point = match point {
+        Some(id) => Some(reading.named_point(app, request, id).await?),
         None => None,
     };
     let search = match &point {
@@ -83,10 +99,7 @@ async fn search(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         },
         None => search,
     };
-    let (found, next) = find(&reading, search).await?;
-    let points = points(&app, &request, &reading).await?;
-    let values = found.iter().map(|found| render(found, points.get(&found.point))).collect();
-    Ok(Answer::ok(list(values, next.map(|next| next.to_string()))))
+    find(reading, search).await
 }
 
 /// A page of what there is, and where to go on. If the time is over before the page is full, the page is what was found until then.
