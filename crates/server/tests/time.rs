@@ -6,7 +6,9 @@
 mod common;
 
 use blobkeep_emulator::SeedBlob;
-use common::world::{DAY, HOUR, World};
+use blobkeep_server::clock::{Clock, SystemClock};
+use common::world::{DAY, HOUR, World, vaulted};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_are_made_as_the_schedule_says_and_points_go_when_their_time_is_over() {
@@ -40,5 +42,32 @@ async fn backups_are_made_as_the_schedule_says_and_points_go_when_their_time_is_
         .await;
     let got = world.service.get(&format!("{}/recoveryPoints/{}", world.instance, name.as_str().unwrap())).await;
     assert_eq!(got.status, 404);
+    world.service.running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_was_held_up_is_kept_as_long_as_its_policy_says_from_its_points_own_time_on() {
+    let now = SystemClock.now_micros();
+    let policy = vaulted(now + HOUR * 1_000_000);
+    let world = World::by_hand(now, policy.clone()).await;
+    let wanted = json!({ "backupRuleOptions": { "ruleName": "BackupDaily" } });
+    world.service.call("POST", &format!("{}/backup", world.instance), Some(wanted)).await.expect(202);
+    let mut tx = world.service.running.app().db.write().await.unwrap();
+    // As if a worker had begun, and had died on the way.
+    sqlx::query("UPDATE jobs SET started_at = created_at - 60000000 WHERE kind = 'backup'")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    world.tick().await;
+
+    let points = world.points().await;
+    let [point] = points.as_slice() else { panic!("{points:?}") };
+    let instant = |text: &serde_json::Value| blobkeep_arm::time::parse_instant(text.as_str().unwrap()).unwrap();
+    let expiry = instant(&point["properties"]["recoveryPointDataStoresDetails"][0]["expiryTime"]);
+    assert_eq!(expiry, instant(&point["properties"]["recoveryPointTime"]) + 7 * DAY * 1_000_000);
+    let preview = format!("{}/backupPolicies/daily/providers/Blobkeep.DataProtection/preview", world.vault);
+    let got = world.service.call("POST", &preview, Some(policy)).await.expect(200);
+    assert_eq!(got.body["changedPoints"], 0, "the same policy says the same: {}", got.text);
     world.service.running.shutdown().await;
 }

@@ -14,7 +14,7 @@ use blobkeep_vault::chunk::ChunkSizes;
 use blobkeep_vault::restore::{
     self, ContainerSelection, InPlaceOptions, NameRange, NoJournal, RestoreOptions, RestoreState, Selection,
 };
-use blobkeep_vault::state::{Chain, expire};
+use blobkeep_vault::state::Chain;
 use blobkeep_vault::verify::{self, Depth, SeenNumbers};
 use blobkeep_vault::{
     BlobEntry, BlobKind, ContentHeaders, Error, ErrorKind, MasterKey, OnConflict, Store, Timestamp, Unwatched, Vault,
@@ -429,26 +429,6 @@ async fn only_chosen_containers_are_backed_up_and_a_missing_one_is_an_error() {
     assert_eq!((report.point.root.totals.containers, report.point.root.totals.blobs), (1, 2));
     let error = world.back_up_with(&account, options("job-3", select(&["c1", "gone"], &[]))).await.unwrap_err();
     assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains("gone"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn expired_points_go_and_the_newest_may_stay() {
-    let (world, account) = (World::new().await, MemoryAccount::new());
-    account.put("c", "x", "1");
-    for job in ["job-1", "job-2", "job-3"] {
-        let expires_at = Some(Timestamp(0).plus_seconds(1_800_000_000 + 1_000));
-        world.back_up_with(&account, BackupOptions { expires_at, ..BackupOptions::new("inst", job) }).await.unwrap();
-    }
-    let vault = world.vault().await;
-    let later = Timestamp(0).plus_seconds(1_900_000_000);
-    assert_eq!(expire(&vault, "inst", Timestamp(0), true).await.unwrap(), [""; 0]);
-    assert_eq!(expire(&vault, "inst", later, true).await.unwrap(), ["job-1", "job-2"]);
-    assert_eq!(
-        world.restore("job-1", &MemoryAccount::new(), RestoreOptions::default()).await.unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
-    assert_eq!(world.restored("job-3").await, account.contents());
-    world.assert_sound().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use blobkeep_arm::job::JobStatus;
 use blobkeep_arm::point::PointState;
 use blobkeep_arm::schedule;
 use blobkeep_arm::word::DataStore;
-use blobkeep_vault::backup::{self, BackupOptions, BackupReport, BackupSelection};
+use blobkeep_vault::backup::{self, BackupOptions, BackupReport, BackupSelection, Expiry};
 use blobkeep_vault::{Source, Timestamp};
 use serde_json::{Value, json};
 
@@ -59,13 +59,11 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &BackupSpec, watch: &Wa
     let opened = accounts::open(app, &subject.instance.datasource_key, account).await?;
     check_containers(opened.source.as_ref(), &subject.instance, account).await?;
     let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
-    let created_at = job.started_at.unwrap_or_else(|| app.now());
     let tag = tag(app, spec, &subject).await?;
-    let expires_at = schedule::expiry(&subject.policy.policy, DataStore::VaultStore, &tag, created_at);
     watch.tell(|told| drop(told.details.insert("RetentionTag".to_owned(), json!(tag))));
     let options = BackupOptions {
         selection: selection(&subject.instance),
-        expires_at: expires_at.map(Timestamp),
+        expires_at: expiry(&subject, &tag),
         labels: labels(DataStore::VaultStore, &spec.rule_name, &tag, &subject.policy),
         scratch: app.config.data_dir.join("scratch"),
         progress_every: std::time::Duration::from_secs(20),
@@ -84,6 +82,7 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &BackupSpec, watch: &Wa
         let others = report.warnings.iter().map(|warning| (account.clone(), warning.clone()));
         told.warnings = blobs.chain(others).map(|(name, reason)| warning(&name, &reason)).collect();
     });
+    let expires_at = options.expires_at.of(report.point.started_at).map(|at| at.0);
     remember(app, &subject, &report, DataStore::VaultStore, &tag, &spec.rule_name, expires_at).await?;
     let status = if is_complete { JobStatus::Completed } else { JobStatus::CompletedWithWarnings };
     Ok(Done { status })
@@ -148,6 +147,12 @@ async fn tag(app: &App, spec: &BackupSpec, subject: &Subject) -> Result<String, 
         _ => schedule::default_tag(rule),
     };
     Ok(tag.unwrap_or("Default").to_owned())
+}
+
+/// When a point with that tag expires: counted from its own time, as every later look at the policy counts.
+fn expiry(subject: &Subject, tag: &str) -> Expiry {
+    let (policy, tag) = (subject.policy.policy.clone(), tag.to_owned());
+    Expiry::by(move |at| schedule::expiry(&policy, DataStore::VaultStore, &tag, at.0).map(Timestamp))
 }
 
 /// Facts that a point carries in the vault, so that its row here can be made again from it.

@@ -9,7 +9,7 @@ use blobkeep_arm::error::ApiError;
 use blobkeep_arm::instance::ProtectionState;
 use blobkeep_arm::point::PointFilter;
 use blobkeep_arm::word::DataStore;
-use blobkeep_vault::backup::{self, BackupOptions, BackupReport};
+use blobkeep_vault::backup::{self, BackupOptions, BackupReport, Expiry};
 use blobkeep_vault::point::Point;
 use blobkeep_vault::state::Chain;
 use blobkeep_vault::{Monitor, Timestamp, Vault, WorkProgress};
@@ -214,7 +214,7 @@ pub(super) async fn look(app: &Arc<App>, subject: &Subject, monitor: &dyn Monito
     let looked_from = app.now();
     let expires_at = retained_until(subject, looked_from);
     let options = BackupOptions {
-        expires_at: expires_at.map(Timestamp),
+        expires_at: expires_at.map(|at| Expiry::at(Timestamp(at))).unwrap_or_default(),
         labels: labels(DataStore::OperationalStore, "", "Default", &subject.policy),
         scratch: app.config.data_dir.join("scratch"),
         only_if_differs_from: previous,

@@ -160,7 +160,7 @@ impl World {
 }
 
 /// A policy that backs up every day from `first` on and keeps points for a week.
-fn vaulted(first: i64) -> Value {
+pub fn vaulted(first: i64) -> Value {
     let store = json!({ "dataStoreType": "VaultStore", "objectType": "DataStoreInfoBase" });
     json!({ "properties": {
         "objectType": "BackupPolicy",

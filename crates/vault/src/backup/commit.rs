@@ -92,7 +92,7 @@ impl Commit<'_> {
             job: self.options.job.clone(),
             started_at: point.started_at,
             completed_at: point.completed_at,
-            expires_at: self.options.expires_at,
+            expires_at: self.options.expires_at.of(point.started_at),
             registered: self.registered,
         };
         match self.chain.append(added, self.clock.now()).await {

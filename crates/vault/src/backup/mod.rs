@@ -5,6 +5,7 @@
 //! which an interrupted job goes on.
 
 mod commit;
+mod expiry;
 mod listing;
 mod merge;
 mod read;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::item::{ContainerEntry, Timestamp};
+use crate::item::ContainerEntry;
 use crate::manifest::Root;
 use crate::monitor::{Clock, Monitor};
 use crate::point::{Point, Progress};
@@ -29,6 +30,7 @@ use crate::vault::Vault;
 use crate::verify::Ledger;
 use crate::work::{Registration, WorkKind, fence_predecessors};
 use commit::{Commit, finished};
+pub use expiry::Expiry;
 use run::Run;
 
 /// What of a source is backed up.
@@ -49,8 +51,8 @@ pub struct BackupOptions {
     pub job: String,
     /// What is taken.
     pub selection: BackupSelection,
-    /// When the point may go; `None` is never.
-    pub expires_at: Option<Timestamp>,
+    /// When the point may go.
+    pub expires_at: Expiry,
     /// Facts to keep in the point.
     pub labels: BTreeMap<String, String>,
     /// A folder for scratch files.
@@ -73,7 +75,7 @@ impl BackupOptions {
             instance: instance.into(),
             job: job.into(),
             selection: BackupSelection::default(),
-            expires_at: None,
+            expires_at: Expiry::default(),
             labels: BTreeMap::new(),
             scratch: std::env::temp_dir(),
             progress_every: Duration::from_secs(15),
