@@ -4,12 +4,16 @@
 
 mod common;
 
+use blobkeep_server::auth::{Caller, authorize};
+use blobkeep_server::clock::{Clock, SystemClock};
+use blobkeep_server::db::exports::{self, Export};
 use blobkeep_server::jobs::forget_exports;
 use common::world::{DAY, HOUR, World};
-use common::{Got, read};
+use common::{Got, Service, read};
 use serde_json::{Value, json};
 
 const BACKUP_READER: &str = "a795c7a0-d4a2-40c1-ae25-d81f01202912";
+const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 
 /// Begins an export and waits for its result.
 async fn export(world: &mut World) -> Value {
@@ -88,6 +92,9 @@ async fn the_jobs_of_a_vault_are_fetched_as_json_and_as_a_workbook_for_an_hour_a
     let folder = world.service.running.app().config.data_dir.join("exports");
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "the files of the first export are gone");
     world.pass(2 * HOUR).await;
+    let id = again["blobUrl"].as_str().unwrap().rsplit("exportjobsreport").next().unwrap();
+    let result = world.service.get(&format!("{}/backupJobs/operations/{id}", world.vault)).await;
+    result.refused(404, "UserErrorGenericResourceNotFound");
     forget_exports(world.service.running.app()).await.unwrap();
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     world.service.running.shutdown().await;
@@ -114,4 +121,35 @@ async fn exports_are_begun_by_who_may_and_read_by_who_may_read_jobs() {
     let elsewhere = format!("{}2/exportBackupJobs", world.vault);
     world.service.call("POST", &elsewhere, None).await.refused(404, "ResourceNotFound");
     world.service.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_vault_does_not_inherit_the_exports_of_an_earlier_one_of_its_name() {
+    let service = Service::start().await;
+    let vault = format!("{}/providers/Microsoft.DataProtection/backupVaults/vault", service.group("g").await);
+    let wanted = || json!({ "location": "westus", "properties": {} });
+    service.put(&vault, wanted()).await.expect(201);
+    let (object_id, _) = service.principal("owner").await;
+    service.assign(&object_id, OWNER, "/").await;
+    let app = service.running.app();
+    let caller = Caller { object_id: object_id.clone(), app_id: String::new() };
+    let action = "Microsoft.DataProtection/backupVaults/exportBackupJobs/action";
+    let granted = authorize(app, &caller, action, &vault).await.unwrap();
+    let export = Export {
+        id: uuid::Uuid::new_v4().to_string(),
+        vault_key: vault.to_lowercase(),
+        principal_id: object_id,
+        created_at: SystemClock.now_micros(),
+        ended_at: None,
+        error: None,
+    };
+    let mut tx = app.db.write().await.unwrap();
+    exports::create(&mut tx, &granted, &export).await.unwrap();
+    exports::finish(&mut tx, &export.id, None, export.created_at).await.unwrap();
+    tx.commit().await.unwrap();
+    let result = format!("{vault}/backupJobs/operations/{}", export.id);
+    service.get(&result).await.expect(200);
+    service.call("DELETE", &vault, None).await.expect(202);
+    service.put(&vault, wanted()).await.expect(201);
+    service.get(&result).await.refused(404, "UserErrorGenericResourceNotFound");
 }

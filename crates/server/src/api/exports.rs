@@ -99,6 +99,8 @@ async fn result(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = vaults::require(&mut reader, &request).await?;
     let export = db::exports::get(&mut reader, request.granted()?, &vault.key, id).await?;
     drop(reader);
+    // Its files may lie there for a while longer; no link opens them any more.
+    let export = export.filter(|export| export.created_at + KEPT_MICROS > request.now);
     let export = export.ok_or_else(|| {
         ApiError::of(ErrorCode::UserErrorGenericResourceNotFound, &[("resource", &format!("operation {id}"))])
     })?;

@@ -189,7 +189,7 @@ pub async fn put_off(conn: &mut Conn, _granted: &Granted, vault_key: &str, purge
     Ok(())
 }
 
-/// Removes a vault, deleted or not, with its policies, the jobs that have ended, and the roles that were given inside. Operations are
+/// Removes a vault, deleted or not, with its policies, the jobs that have ended, the exports of these, and the roles that were given inside. Operations are
 /// forgotten in their own time, for somebody may still ask for them.
 ///
 /// # Errors
@@ -203,5 +203,6 @@ pub async fn purge(conn: &mut Conn, granted: &Granted, vault_key: &str) -> DbRes
         .bind(vault_key)
         .execute(&mut *conn)
         .await?;
+    super::exports::forget_of_vault(conn, vault_key).await?;
     vaults::delete(conn, granted, vault_key).await
 }

@@ -92,6 +92,15 @@ pub async fn finish(conn: &mut Conn, id: &str, error: Option<&str>, now: i64) ->
     Ok(())
 }
 
+/// Forgets the exports of a vault that is gone: a later one of its name has nothing to do with them.
+///
+/// # Errors
+/// [`super::DbError`] when the database fails.
+pub(super) async fn forget_of_vault(conn: &mut Conn, vault_key: &str) -> DbResult<()> {
+    sqlx::query("DELETE FROM exports WHERE vault_key = $1").bind(vault_key).execute(conn).await?;
+    Ok(())
+}
+
 /// Forgets the exports that were begun before an instant.
 ///
 /// # Errors
