@@ -247,3 +247,20 @@ async fn the_directory_look_alike_knows_our_principals() {
     assert_eq!(seen.body["value"].as_array().unwrap().len(), 1, "who has no role sees itself alone");
     service.raw("", "GET", "/v1.0/servicePrincipals", None).await.refused(401, "AuthenticationFailed");
 }
+
+#[tokio::test]
+async fn an_assignment_is_the_same_however_its_guid_is_spelled() {
+    let service = Service::start().await;
+    let group = service.group("g").await;
+    let (one, _) = service.principal("one").await;
+    let (other, _) = service.principal("other").await;
+    let given = service.assign(&one, READER, &group).await;
+    let (base, guid) = given.rsplit_once('/').unwrap();
+    let spelled = format!("{base}/{}", guid.replace('-', "").to_uppercase());
+    let got = service.get(&spelled).await.expect(200);
+    assert_eq!(got.body["name"], guid);
+    service.put(&spelled, assignment_body(READER, &one)).await.expect(200);
+    service.put(&spelled, assignment_body(READER, &other)).await.refused(400, "RoleAssignmentUpdateNotPermitted");
+    service.call("DELETE", &spelled, None).await.expect(200);
+    service.get(&given).await.refused(404, "RoleAssignmentNotFound");
+}

@@ -180,10 +180,16 @@ async fn list_assignments(app: Arc<App>, request: Request) -> ApiResult<Answer> 
     Ok(Answer::ok(envelope::list(found.iter().map(assignment_body).collect(), None)))
 }
 
+/// Folded id of the assignment that the path names. A GUID can be spelled in several ways; here it has one.
+fn assignment_key(request: &Request) -> ApiResult<String> {
+    let (scope, name) = (scope_of(request, KIND)?, request.param("name"));
+    let name = Uuid::parse_str(name).map_or_else(|_| name.to_owned(), |guid| guid.to_string());
+    Ok(scope.attach("Microsoft.Authorization", KIND, &name).folded())
+}
+
 async fn get_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    scope_of(&request, KIND)?;
+    let key = assignment_key(&request)?;
     let mut reader = app.db.read().await?;
-    let key = request.path.id.folded();
     let found = db::role_assignments::get(&mut reader, request.granted()?, &key).await?;
     let found =
         found.ok_or_else(|| ApiError::of(ErrorCode::RoleAssignmentNotFound, &[("id", request.param("name"))]))?;
@@ -253,7 +259,7 @@ async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let wanted = read_assignment(&request.json()?)?;
     let scope = scope_of(&request, KIND)?;
     let scope_key = scope.folded();
-    let key = request.path.id.folded();
+    let key = assignment_key(&request)?;
     let mut tx = app.db.write().await?;
     check_role(&mut tx, granted, &wanted, &scope_key).await?;
     if let Some(mut present) = db::role_assignments::get(&mut tx, granted, &key).await? {
@@ -293,8 +299,7 @@ async fn put_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 
 async fn delete_assignment(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let granted = request.granted()?;
-    scope_of(&request, KIND)?;
-    let key = request.path.id.folded();
+    let key = assignment_key(&request)?;
     let mut tx = app.db.write().await?;
     let Some(present) = db::role_assignments::get(&mut tx, granted, &key).await? else {
         return Ok(Answer::no_content());
