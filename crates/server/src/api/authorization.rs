@@ -105,8 +105,7 @@ pub(super) fn read_filter(filter: &str) -> ApiResult<Vec<Term>> {
             }
             let quoted =
                 after[2..].trim_start().strip_prefix('\'').ok_or_else(|| bad("a text in quotes is expected"))?;
-            let (text, after) = quoted.split_once('\'').ok_or_else(|| bad("a closing quote is missing"))?;
-            (text.to_owned(), after)
+            read_quoted(quoted).ok_or_else(|| bad("a closing quote is missing"))?
         };
         terms.push((word.to_ascii_lowercase(), text));
         rest = after.trim_start();
@@ -117,6 +116,18 @@ pub(super) fn read_filter(filter: &str) -> ApiResult<Vec<Term>> {
         }
     }
     Ok(terms)
+}
+
+/// A text up to its closing quote, and what follows; a quote inside is doubled.
+fn read_quoted(mut rest: &str) -> Option<(String, &str)> {
+    let mut text = String::new();
+    loop {
+        let (part, after) = rest.split_once('\'')?;
+        text.push_str(part);
+        let Some(more) = after.strip_prefix('\'') else { return Some((text, after)) };
+        text.push('\'');
+        rest = more;
+    }
 }
 
 /// 400: nothing can be filtered by that word.
@@ -328,6 +339,11 @@ mod tests {
         assert_eq!(terms("assignedTo('x-1')"), [pair("assignedto", "x-1")]);
         assert_eq!(terms("principalId eq 'x' and atScope()"), [pair("principalid", "x"), pair("atscope", "")]);
         assert_eq!(terms("roleName eq 'Backup Reader'"), [pair("rolename", "Backup Reader")]);
+        assert_eq!(
+            terms("roleName eq 'O''Brien''s' and atScope()"),
+            [pair("rolename", "O'Brien's"), pair("atscope", "")]
+        );
+        assert_eq!(terms("roleName eq ''"), [pair("rolename", "")]);
         assert_eq!(terms(""), []);
     }
 
@@ -337,6 +353,7 @@ mod tests {
             "roleName ne 'x'",
             "roleName eq x",
             "roleName eq 'x",
+            "roleName eq 'x''",
             "atScope(",
             "a eq 'b' or c eq 'd'",
             "'x'",
