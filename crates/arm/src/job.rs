@@ -3,6 +3,7 @@
 //! Jobs print explicit nulls for absent members; `extendedInfo` is null in lists and filled when one job is asked for
 //! (recorded). Which work a job does is the service's affair.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::point::ticks;
@@ -129,51 +130,112 @@ pub struct Extended<'a> {
     pub warnings: Vec<Value>,
 }
 
+/// The resource, in the recorded shape: members in their order, absent ones as null.
+#[derive(Serialize)]
+struct Shown<'a> {
+    properties: Properties<'a>,
+    id: String,
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Properties<'a> {
+    #[serde(rename = "activityID")]
+    activity_id: &'a str,
+    subscription_id: &'a str,
+    backup_instance_id: &'a str,
+    policy_id: &'a str,
+    data_source_id: &'a str,
+    vault_name: &'a str,
+    backup_instance_friendly_name: &'a str,
+    policy_name: &'a str,
+    source_resource_group: &'a str,
+    data_source_set_name: &'a str,
+    data_source_name: &'a str,
+    source_data_store_name: DataStore,
+    source_data_store_type: DataStore,
+    is_cross_region_restore: bool,
+    destination_data_store_name: (),
+    progress_enabled: bool,
+    etag: String,
+    #[serde(rename = "sourceSubscriptionID")]
+    source_subscription_id: &'a str,
+    data_source_location: &'a str,
+    start_time: String,
+    end_time: Option<String>,
+    data_source_type: &'a str,
+    operation_category: JobOperation,
+    operation: JobOperation,
+    status: &'static str,
+    is_user_triggered: bool,
+    rehydration_priority: (),
+    supported_actions: [&'static str; 1],
+    duration: String,
+    progress_url: (),
+    error_details: Option<&'a Value>,
+    extended_info: Option<Value>,
+}
+
 impl JobView<'_> {
+    fn shown(&self) -> Shown<'_> {
+        let end = self.ended_at.unwrap_or(self.now);
+        let changed = ticks(self.ended_at.unwrap_or(self.started_at));
+        let properties = Properties {
+            activity_id: self.activity_id,
+            subscription_id: self.subscription_id,
+            backup_instance_id: self.instance_id,
+            policy_id: self.policy_id,
+            data_source_id: self.datasource.id,
+            vault_name: self.vault_name,
+            backup_instance_friendly_name: self.instance_friendly_name,
+            policy_name: self.policy_id.rsplit('/').next().unwrap_or_default(),
+            source_resource_group: self.datasource.resource_group,
+            data_source_set_name: self.datasource.name,
+            data_source_name: self.datasource.name,
+            source_data_store_name: self.store,
+            source_data_store_type: self.store,
+            is_cross_region_restore: false,
+            destination_data_store_name: (),
+            progress_enabled: false,
+            etag: format!("W/\"datetime'{changed}'\""),
+            source_subscription_id: self.datasource.subscription_id,
+            data_source_location: self.datasource.location,
+            start_time: format_seven_digits(self.started_at),
+            end_time: self.ended_at.map(format_seven_digits),
+            data_source_type: self.datasource.kind,
+            operation_category: self.operation,
+            operation: self.operation,
+            status: self.status.answered(),
+            is_user_triggered: self.is_user_triggered,
+            rehydration_priority: (),
+            supported_actions: [""],
+            duration: format_timespan(end.saturating_sub(self.started_at)),
+            progress_url: (),
+            error_details: self.errors,
+            extended_info: self.extended.as_ref().map(Extended::render),
+        };
+        Shown {
+            properties,
+            id: format!("{}/backupJobs/{}", self.vault_id, self.id),
+            name: self.id,
+            kind: "Microsoft.DataProtection/backupVaults/backupJobs",
+        }
+    }
+
     /// The resource, in the recorded shape.
     pub fn render(&self) -> Value {
-        let end = self.ended_at.unwrap_or(self.now);
-        let policy_name = self.policy_id.rsplit('/').next().unwrap_or_default();
-        let changed = ticks(self.ended_at.unwrap_or(self.started_at));
-        json!({
-            "properties": {
-                "activityID": self.activity_id,
-                "subscriptionId": self.subscription_id,
-                "backupInstanceId": self.instance_id,
-                "policyId": self.policy_id,
-                "dataSourceId": self.datasource.id,
-                "vaultName": self.vault_name,
-                "backupInstanceFriendlyName": self.instance_friendly_name,
-                "policyName": policy_name,
-                "sourceResourceGroup": self.datasource.resource_group,
-                "dataSourceSetName": self.datasource.name,
-                "dataSourceName": self.datasource.name,
-                "sourceDataStoreName": self.store,
-                "sourceDataStoreType": self.store,
-                "isCrossRegionRestore": false,
-                "destinationDataStoreName": null,
-                "progressEnabled": false,
-                "etag": format!("W/\"datetime'{changed}'\""),
-                "sourceSubscriptionID": self.datasource.subscription_id,
-                "dataSourceLocation": self.datasource.location,
-                "startTime": format_seven_digits(self.started_at),
-                "endTime": self.ended_at.map(format_seven_digits),
-                "dataSourceType": self.datasource.kind,
-                "operationCategory": self.operation,
-                "operation": self.operation,
-                "status": self.status.answered(),
-                "isUserTriggered": self.is_user_triggered,
-                "rehydrationPriority": null,
-                "supportedActions": [""],
-                "duration": format_timespan(end.saturating_sub(self.started_at)),
-                "progressUrl": null,
-                "errorDetails": self.errors,
-                "extendedInfo": self.extended.as_ref().map(Extended::render),
-            },
-            "id": format!("{}/backupJobs/{}", self.vault_id, self.id),
-            "name": self.id,
-            "type": "Microsoft.DataProtection/backupVaults/backupJobs",
-        })
+        serde_json::to_value(self.shown()).unwrap_or_default()
+    }
+
+    /// The same as text.
+    ///
+    /// # Errors
+    /// Those of `text`.
+    pub fn write(&self, text: impl std::io::Write) -> serde_json::Result<()> {
+        serde_json::to_writer(text, &self.shown())
     }
 }
 
@@ -259,6 +321,22 @@ mod tests {
         for absent in ["endTime", "errorDetails", "extendedInfo"] {
             assert_eq!(properties.get(absent), Some(&Value::Null), "{absent}");
         }
+    }
+
+    #[test]
+    fn a_job_is_the_same_as_text() {
+        let errors = json!([{"code": "x"}]);
+        let failed = JobView { ended_at: Some(7_000_000), errors: Some(&errors), ..view() };
+        let full = JobView { extended: Some(Extended::default()), ..view() };
+        for view in [view(), failed, full] {
+            let mut text = Vec::new();
+            view.write(&mut text).unwrap();
+            assert_eq!(String::from_utf8(text).unwrap(), view.render().to_string());
+        }
+        let answer = view().render();
+        let (first, last) = (answer["properties"].as_object().unwrap().keys().next(), answer.as_object().unwrap());
+        assert_eq!(first.map(String::as_str), Some("activityID"));
+        assert_eq!(last.keys().collect::<Vec<_>>(), ["properties", "id", "name", "type"]);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use blobkeep_arm::ApiError;
 use bytes::Bytes;
 use serde_json::Value;
 
+/// The type of JSON.
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+
 /// Status, headers and body of one answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
@@ -13,7 +16,7 @@ pub struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// The body; `None` is an empty one.
     pub body: Option<Value>,
-    /// A body that is not JSON, with its type; it takes the place of `body`.
+    /// A body that is text or bytes already, with its type; it takes the place of `body`.
     pub raw: Option<(&'static str, Bytes)>,
 }
 
@@ -26,6 +29,11 @@ impl Answer {
     /// 200 with a body.
     pub fn ok(body: Value) -> Self {
         Self::new(200, Some(body))
+    }
+
+    /// 200 with a body that is JSON as text already.
+    pub fn json_text(text: Vec<u8>) -> Self {
+        Self::raw(JSON, Bytes::from(text))
     }
 
     /// 200 with the content of a file of that type.

@@ -4,6 +4,8 @@
 //! soon as it has read that, inside its transaction; who changed something writes it down by [`change`] and answers by
 //! [`written_answer`].
 
+use std::collections::HashMap;
+
 use blobkeep_arm::stamp::{Change, Stamp, meets_match, meets_none_match};
 use blobkeep_arm::{ApiError, ErrorCode};
 use http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -77,6 +79,20 @@ pub(super) fn read_answer(request: &Request, stamp: Option<&Stamp>, body: Value)
 /// The answer to a PUT or PATCH, with the tag of what is there now and with who made and changed it.
 pub(super) fn written_answer(answer: Answer, stamp: &Stamp) -> Answer {
     answer.header("ETag", stamp.etag()).header("x-ms-arm-resource-system-data", stamp.system_data().to_string())
+}
+
+/// The stamps of the rows of a page by folded id, in the versions whose bodies show something of them. `key_of` is the folded id of a row.
+pub(super) async fn stamps<R>(
+    conn: &mut Conn,
+    request: &Request,
+    rows: &[R],
+    key_of: impl Fn(&R) -> &String,
+) -> ApiResult<HashMap<String, Stamp>> {
+    let ([first, .., last] | [first @ last]) = rows else { return Ok(HashMap::new()) };
+    if !request.api_version.is_at_least(ETAG_SINCE.min(SYSTEM_DATA_SINCE)) {
+        return Ok(HashMap::new());
+    }
+    Ok(db::stamps::between(conn, key_of(first), key_of(last)).await?)
 }
 
 /// The body of a tracked resource with `eTag` and `systemData`, in the versions that have them.

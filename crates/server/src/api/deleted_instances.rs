@@ -65,7 +65,7 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = vaults::require(&mut reader, &request).await?;
     let granted = request.granted()?;
     let stored = db::instances::page(&mut reader, granted, &vault.key, true, page.after(), page.fetch()).await?;
-    Ok(page.answer(&request, &stored, render))
+    page.answer(&request, &stored, render)
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {

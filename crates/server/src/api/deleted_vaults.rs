@@ -66,6 +66,7 @@ fn render(deleted: &DeletedVault) -> Value {
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
+    let may_read = rights.to(READ);
     let mut reader = app.db.read().await?;
     let (subscription, location) = (request.param("subscription"), fold_location(request.param("location")));
     let mut vaults = Readable::of(&page);
@@ -73,10 +74,10 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         let (after, limit) = (vaults.after(), page.fetch());
         let read = db::deleted_vaults::list(&mut reader, subscription, request.now, after, limit).await?;
         vaults.add(read, |deleted: &DeletedVault| {
-            fold_location(&deleted.vault.location) == location && rights.allow(READ, &deleted.vault.key)
+            fold_location(&deleted.vault.location) == location && may_read.on(&deleted.vault.key)
         });
     }
-    Ok(page.answer(&request, vaults.rows(), render))
+    page.answer(&request, vaults.rows(), render)
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -16,6 +16,7 @@ use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
+use super::answer::JSON;
 use super::request::{ApiVersion, Request};
 use super::route::{Access, Found, find};
 use super::{Answer, locks, providers};
@@ -232,7 +233,7 @@ fn allowed_methods(app: &App, raw_path: &str) -> String {
 fn finish(arrival: &Arrival, answer: Answer) -> Response {
     let (kind, body) = match (answer.raw, answer.body) {
         (Some((kind, content)), _) => (kind, Some(content)),
-        (None, body) => ("application/json; charset=utf-8", body.map(|body| Bytes::from(body.to_string()))),
+        (None, body) => (JSON, body.map(|body| Bytes::from(body.to_string()))),
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

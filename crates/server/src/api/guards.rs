@@ -213,23 +213,21 @@ async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    let place = Scope::of(&request);
+    let (may_read, place) = (rights.to(READ), Scope::of(&request));
     let mut guards = Readable::of(&page);
     let mut stamps = HashMap::new();
     // Who may read nothing here is not worth a look.
-    if rights.allow_somewhere_in(READ, &request.path.id.to_string()) {
+    if may_read.somewhere_in(&request.path.id.folded()) {
         let mut reader = app.db.read().await?;
         while guards.wants_more() {
             let read = read_some(&mut reader, place, guards.after(), page.fetch()).await?;
-            guards.add(read, |guard: &Guard| rights.allow(READ, &guard.key));
+            guards.add(read, |guard: &Guard| may_read.on(&guard.key));
         }
-        if let [first, .., last] | [first @ last] = page.shown(guards.rows()) {
-            stamps = db::stamps::between(&mut reader, &first.key, &last.key).await?;
-        }
+        stamps = conditions::stamps(&mut reader, &request, page.shown(guards.rows()), |guard| &guard.key).await?;
     }
-    Ok(page.answer(&request, guards.rows(), |guard| {
+    page.answer(&request, guards.rows(), |guard| {
         conditions::tracked_body(&request, render(guard), stamps.get(&guard.key))
-    }))
+    })
 }
 
 /// Guards of a group, or else of a subscription, behind a folded id.

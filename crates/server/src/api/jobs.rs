@@ -53,11 +53,25 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = vaults::require(&mut reader, &request).await?;
     let granted = request.granted()?;
     let jobs = db::jobs::list_visible(&mut reader, granted, &vault.key, page.before(), page.fetch()).await?;
-    Ok(page.answer(&request, &jobs, |job| render(&vault, job, request.now, false)))
+    page.written(&request, &jobs, |job, text| show(&vault, job, request.now, None, |view| view.write(text)))
 }
 
 /// The job as answered; `is_full`: with what is told only of one job.
 pub(crate) fn render(vault: &Vault, job: &Job, now: i64, is_full: bool) -> Value {
+    // Lists do without: they do not even read it.
+    let report = if is_full { JobReport::of_state(&job.state) } else { JobReport::default() };
+    let extended = is_full.then(|| extended(job, &report));
+    show(vault, job, now, extended, |view| view.render())
+}
+
+/// What the view of a job is turned into.
+fn show<T>(
+    vault: &Vault,
+    job: &Job,
+    now: i64,
+    extended: Option<Extended<'_>>,
+    turn: impl FnOnce(&JobView<'_>) -> T,
+) -> T {
     let display = &job.display;
     let account = ResourceId::parse(&display.datasource.resource_id).unwrap_or_default();
     let (operation, store, is_user_triggered) = match &job.spec {
@@ -65,8 +79,7 @@ pub(crate) fn render(vault: &Vault, job: &Job, now: i64, is_full: bool) -> Value
         JobSpec::Backup(spec) => (JobOperation::Backup, DataStore::VaultStore, spec.trigger == BackupTrigger::Adhoc),
         _ => (JobOperation::Backup, DataStore::VaultStore, false),
     };
-    let report = JobReport::of_state(&job.state);
-    JobView {
+    turn(&JobView {
         vault_id: &vault.id,
         vault_name: &vault.name,
         subscription_id: &vault.subscription_id,
@@ -91,9 +104,8 @@ pub(crate) fn render(vault: &Vault, job: &Job, now: i64, is_full: bool) -> Value
         now,
         store,
         errors: job.error.as_ref(),
-        extended: is_full.then(|| extended(job, &report)),
-    }
-    .render()
+        extended,
+    })
 }
 
 /// What the worker reported, over what follows from the job itself.

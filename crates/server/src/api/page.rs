@@ -8,9 +8,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use blobkeep_arm::id::fold;
-use blobkeep_arm::{ApiError, ErrorCode, envelope};
+use blobkeep_arm::{ApiError, ErrorCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{Answer, Request};
 use crate::App;
@@ -23,9 +23,11 @@ use crate::db::policies::{PolicyVersion, StoredPolicy};
 use crate::db::resource_groups::ResourceGroup;
 use crate::db::storage_accounts::StorageAccount;
 use crate::db::vaults::Vault;
-use crate::error::ApiResult;
+use crate::error::{ApiResult, fault};
 
 const SKIP_TOKEN: &str = "$skipToken";
+/// About what a row takes as text.
+const ROW_BYTES: usize = 1500;
 /// What stays as it is in a link, in its path and in its query.
 const LINK: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'$').remove(b'(').remove(b')');
@@ -173,15 +175,32 @@ impl<P: Place> Page<P> {
     }
 
     /// The answer: as many of `rows` as fit, and the link to the others if there are any.
-    pub(super) fn answer<R: Listed<Place = P>>(
+    ///
+    /// # Errors
+    /// 500 for a row that JSON cannot express.
+    pub(super) fn answer<R: Listed<Place = P>, V: Serialize>(
         &self,
         request: &Request,
         rows: &[R],
-        render: impl Fn(&R) -> Value,
-    ) -> Answer {
+        render: impl Fn(&R) -> V,
+    ) -> ApiResult<Answer> {
+        self.written(request, rows, |row, text| serde_json::to_writer(text, &render(row)))
+    }
+
+    /// The same of rows that are written one by one: what is shown need not be there as a whole before it is text.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub(super) fn written<R: Listed<Place = P>>(
+        &self,
+        request: &Request,
+        rows: &[R],
+        write: impl Fn(&R, &mut Vec<u8>) -> serde_json::Result<()>,
+    ) -> ApiResult<Answer> {
         let shown = self.shown(rows);
         let next = shown.last().filter(|_| rows.len() > shown.len()).map(|last| next_link(request, &last.place()));
-        Answer::ok(envelope::list(shown.iter().map(render).collect(), next))
+        let text = list(shown, next.as_deref(), write).map_err(|error| fault(&error))?;
+        Ok(Answer::json_text(text))
     }
 
     /// Those of the rows that were read that are on this page.
@@ -245,6 +264,29 @@ impl<R: Listed<Place = String>> Readable<R> {
     }
 }
 
+/// The text of the list envelope ([`blobkeep_arm::envelope::list`]).
+fn list<R>(
+    rows: &[R],
+    next_link: Option<&str>,
+    write: impl Fn(&R, &mut Vec<u8>) -> serde_json::Result<()>,
+) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(ROW_BYTES * (rows.len() + 1));
+    text.extend_from_slice(b"{\"value\":[");
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            text.push(b',');
+        }
+        write(row, &mut text)?;
+    }
+    text.push(b']');
+    if let Some(link) = next_link {
+        text.extend_from_slice(b",\"nextLink\":");
+        serde_json::to_writer(&mut text, link)?;
+    }
+    text.push(b'}');
+    Ok(text)
+}
+
 /// This request's own URL with a token in place of the one that it had.
 fn next_link(request: &Request, place: &impl Place) -> String {
     let encode = |text: &str| utf8_percent_encode(text, LINK).to_string();
@@ -276,7 +318,22 @@ fn bad_token() -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use super::{read_token, write_token};
+    use blobkeep_arm::envelope;
+    use serde_json::{Value, json};
+
+    use super::{list, read_token, write_token};
+
+    #[test]
+    fn a_list_has_the_text_of_its_envelope() {
+        let rows = [json!({"name": "a \"b\"", "tags": {}}), json!(null), json!([1.5, "ü"])];
+        for link in [None, Some("https://localhost/?$skipToken=\"x\"")] {
+            for count in 0..=rows.len() {
+                let text = list(&rows[..count], link, |row: &Value, text| serde_json::to_writer(text, row)).unwrap();
+                let whole = envelope::list(rows[..count].to_vec(), link.map(str::to_owned));
+                assert_eq!(String::from_utf8(text).unwrap(), whole.to_string());
+            }
+        }
+    }
 
     #[test]
     fn a_token_leads_back_to_its_place_and_to_no_other_kind_of_list() {

@@ -68,7 +68,7 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let (before, limit) = (page.before(), page.fetch());
     let points =
         db::points::page(&mut reader, granted, &stored.key, DataStore::VaultStore, filter, before, limit).await?;
-    Ok(page.answer(&request, &points, |point| render(&stored, point)))
+    page.answer(&request, &points, |point| render(&stored, point))
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {

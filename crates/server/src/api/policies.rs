@@ -169,7 +169,7 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = vaults::require(&mut reader, &request).await?;
     let granted = request.granted()?;
     let stored = db::policies::page(&mut reader, granted, &vault.key, page.after(), page.fetch()).await?;
-    Ok(page.answer(&request, &stored, render))
+    page.answer(&request, &stored, render)
 }
 
 async fn delete(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blobkeep_arm::id::fold_location;
+use blobkeep_arm::id::{fold, fold_location};
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Value, json};
@@ -146,12 +146,13 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let subscription = require_subscription(&app, &request).await?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
     let mut groups = Readable::of(&page);
+    let may_read = rights.to(READ);
     let mut reader = app.db.read().await?;
     while groups.wants_more() {
         let read = db::resource_groups::list(&mut reader, &subscription.id, groups.after(), page.fetch()).await?;
-        groups.add(read, |group| rights.allow(READ, &group.id));
+        groups.add(read, |group| may_read.on(&fold(&group.id)));
     }
-    Ok(page.answer(&request, groups.rows(), body))
+    page.answer(&request, groups.rows(), body)
 }
 
 fn check_name(name: &str) -> ApiResult<()> {

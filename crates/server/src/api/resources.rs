@@ -14,7 +14,7 @@ use super::authorization::{Term, read_filter, unknown_term};
 use super::page::{Listed, Page, Readable};
 use super::{Access, Answer, Request, Route, guards, storage_accounts, vaults};
 use crate::App;
-use crate::auth::Rights;
+use crate::auth::{Allowed, Rights};
 use crate::db::guards::Guard;
 use crate::db::storage_accounts::StorageAccount;
 use crate::db::vaults::Vault;
@@ -47,8 +47,6 @@ const ACCOUNT: &str = "Microsoft.Storage/storageAccounts";
 pub(super) struct Resource {
     /// Folded id.
     pub(super) key: String,
-    /// The action that whoever is shown it needs.
-    pub(super) read: &'static str,
     /// Tags; the values are texts.
     pub(super) tags: Map<String, Value>,
     id: String,
@@ -79,7 +77,6 @@ impl Resource {
         }
         Self {
             key: vault.key,
-            read: vaults::READ,
             tags: vault.tags,
             id: vault.id,
             name: vault.name,
@@ -95,7 +92,6 @@ impl Resource {
     fn of_guard(guard: Guard) -> Self {
         Self {
             key: guard.key,
-            read: guards::READ,
             tags: guard.tags,
             id: guard.id,
             name: guard.name,
@@ -113,7 +109,6 @@ impl Resource {
         let shown = ["sku", "kind"].map(|name| (name.to_owned(), body[name].clone()));
         Self {
             key: fold(&account.id),
-            read: storage_accounts::READ,
             tags: account.tags.into_iter().map(|(name, value)| (name, Value::String(value))).collect(),
             id: account.id,
             name: account.name,
@@ -289,24 +284,38 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let filter = Filter::of(&request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    let place = Scope::of(&request);
+    let (may_read, place) = (Readings::of(&rights), Scope::of(&request));
     let mut found = Readable::of(&page);
     // Who may read nothing here is not worth a look.
-    if may_read_some(&rights, &request.path.id.to_string()) {
+    if may_read.some_in(&request.path.id.folded()) {
         let mut reader = app.db.read().await?;
         while found.wants_more() {
             let read = read_some(&app, &mut reader, place, &filter, found.after(), page.fetch()).await?;
-            found
-                .add(read, |resource: &Resource| filter.allows(resource) && rights.allow(resource.read, &resource.key));
+            found.add(read, |resource: &Resource| filter.allows(resource) && may_read.on(resource));
         }
     }
     let expanded = Expanded::of(&request);
-    Ok(page.answer(&request, found.rows(), |resource| resource.body(&expanded)))
+    page.answer(&request, found.rows(), |resource| resource.body(&expanded))
 }
 
-/// The caller may read resources of some type at the scope, or in it.
-pub(super) fn may_read_some(rights: &Rights, scope: &str) -> bool {
-    [vaults::READ, guards::READ, storage_accounts::READ].iter().any(|action| rights.allow_somewhere_in(action, scope))
+/// Where the caller may read resources of each type.
+#[derive(Debug)]
+pub(super) struct Readings<'r>([(&'static str, Allowed<'r>); 3]);
+
+impl<'r> Readings<'r> {
+    pub(super) fn of(rights: &'r Rights) -> Self {
+        let actions = [(VAULT, vaults::READ), (RESOURCE_GUARD, guards::READ), (ACCOUNT, storage_accounts::READ)];
+        Self(actions.map(|(kind, action)| (kind, rights.to(action))))
+    }
+
+    /// Of some type at that folded id, or in it.
+    pub(super) fn some_in(&self, key: &str) -> bool {
+        self.0.iter().any(|(_, allowed)| allowed.somewhere_in(key))
+    }
+
+    pub(super) fn on(&self, resource: &Resource) -> bool {
+        self.0.iter().any(|(kind, allowed)| *kind == resource.kind && allowed.on(&resource.key))
+    }
 }
 
 /// Where resources are looked for: in a subscription (its GUID), or in one group of it.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use blobkeep_arm::id::fold_location;
+use blobkeep_arm::id::{fold, fold_location};
 use blobkeep_arm::stamp::Change;
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
@@ -304,13 +304,14 @@ async fn list_in_subscription(app: Arc<App>, request: Request) -> ApiResult<Answ
     let subscription = require_subscription(&app, &request).await?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
     let mut accounts = Readable::of(&page);
+    let may_read = rights.to(READ);
     let mut reader = app.db.read().await?;
     while accounts.wants_more() {
         let (after, limit) = (accounts.after(), page.fetch());
         let read = db::storage_accounts::list_in_subscription(&mut reader, &subscription.id, after, limit).await?;
-        accounts.add(read, |account| rights.allow(READ, &account.id));
+        accounts.add(read, |account| may_read.on(&fold(&account.id)));
     }
-    Ok(page.answer(&request, accounts.rows(), body))
+    page.answer(&request, accounts.rows(), body)
 }
 
 async fn list_in_group(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -323,14 +324,14 @@ async fn list_in_group(app: Arc<App>, request: Request) -> ApiResult<Answer> {
         let granted = crate::auth::authorize(&app, &request.caller, GROUP_READ, &key).await?;
         existing_group(&app, &granted, &request.path.id).await?;
     }
-    let mut accounts = Readable::of(&page);
+    let (mut accounts, may_read) = (Readable::of(&page), rights.to(READ));
     // Taken only now: who holds a connection and waits for another one may wait for ever, once enough do so.
     let mut reader = app.db.read().await?;
     while accounts.wants_more() {
         let read = db::storage_accounts::list_in_group(&mut reader, &key, accounts.after(), page.fetch()).await?;
-        accounts.add(read, |account| rights.allow(READ, &account.id));
+        accounts.add(read, |account| may_read.on(&fold(&account.id)));
     }
-    Ok(page.answer(&request, accounts.rows(), body))
+    page.answer(&request, accounts.rows(), body)
 }
 
 async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use blobkeep_arm::id::fold;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::page::{Listed, Page};
-use super::resources::{self, Filter, Scope};
+use super::resources::{self, Filter, Readings, Scope};
 use super::{Access, Answer, Request, Route, resource_groups};
 use crate::App;
-use crate::auth::Rights;
+use crate::auth::{Allowed, Rights};
 use crate::db;
 use crate::error::ApiResult;
 
@@ -76,28 +77,30 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let subscription = request.param("subscription");
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    let scope = request.path.id.to_string();
+    let scope = request.path.id.folded();
     let mut found = Found::default();
-    if rights.allow_somewhere_in(resource_groups::READ, &scope) {
-        of_groups(&app, subscription, &rights, &mut found).await?;
+    let groups = rights.to(resource_groups::READ);
+    if groups.somewhere_in(&scope) {
+        of_groups(&app, subscription, &groups, &mut found).await?;
     }
-    if resources::may_read_some(&rights, &scope) {
-        of_resources(&app, subscription, &rights, &mut found).await?;
+    let readings = Readings::of(&rights);
+    if readings.some_in(&scope) {
+        of_resources(&app, subscription, &readings, &mut found).await?;
     }
     let behind = found.0.into_values().filter(|name| name.key.as_str() > page.after());
     let names: Vec<TagName> = behind.collect();
-    Ok(page.answer(&request, &names, |name| name.body(subscription)))
+    page.answer(&request, &names, |name| name.body(subscription))
 }
 
 /// Tags of the resource groups that the caller may read.
-async fn of_groups(app: &App, subscription: &str, rights: &Rights, found: &mut Found) -> ApiResult<()> {
+async fn of_groups(app: &App, subscription: &str, may_read: &Allowed<'_>, found: &mut Found) -> ApiResult<()> {
     let mut reader = app.db.read().await?;
     let mut after = String::new();
     loop {
         let read = db::resource_groups::list(&mut reader, subscription, &after, STEP).await?;
         let Some(last) = read.last() else { return Ok(()) };
-        after = blobkeep_arm::id::fold(&last.id);
-        for group in read.iter().filter(|group| rights.allow(resource_groups::READ, &group.id)) {
+        after = fold(&last.id);
+        for group in read.iter().filter(|group| may_read.on(&fold(&group.id))) {
             for (name, value) in &group.tags {
                 found.add(name, value);
             }
@@ -106,7 +109,7 @@ async fn of_groups(app: &App, subscription: &str, rights: &Rights, found: &mut F
 }
 
 /// Tags of the resources that the caller may read.
-async fn of_resources(app: &App, subscription: &str, rights: &Rights, found: &mut Found) -> ApiResult<()> {
+async fn of_resources(app: &App, subscription: &str, may_read: &Readings<'_>, found: &mut Found) -> ApiResult<()> {
     let (place, everything) = (Scope { subscription, group: None }, Filter::default());
     let mut reader = app.db.read().await?;
     let mut after = String::new();
@@ -114,7 +117,7 @@ async fn of_resources(app: &App, subscription: &str, rights: &Rights, found: &mu
         let read = resources::read_some(app, &mut reader, place, &everything, &after, STEP).await?;
         let Some(last) = read.last() else { return Ok(()) };
         after.clone_from(&last.key);
-        for resource in read.iter().filter(|resource| rights.allow(resource.read, &resource.key)) {
+        for resource in read.iter().filter(|resource| may_read.on(resource)) {
             for (name, value) in &resource.tags {
                 found.add(name, value.as_str().unwrap_or_default());
             }

@@ -338,24 +338,22 @@ async fn check_deletable(conn: &mut Conn, granted: &Granted, vault: &Vault) -> A
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let page = Page::of(&app, &request)?;
     let rights = Rights::of(&app, &request.caller.object_id).await?;
-    let place = Scope::of(&request);
+    let (may_read, place) = (rights.to(READ), Scope::of(&request));
     let mut vaults = Readable::of(&page);
     let mut stamps = HashMap::new();
     // Who may read nothing here is not worth a look.
-    if rights.allow_somewhere_in(READ, &request.path.id.to_string()) {
+    if may_read.somewhere_in(&request.path.id.folded()) {
         let mut reader = app.db.read().await?;
         while vaults.wants_more() {
             let read = read_some(&mut reader, place, vaults.after(), page.fetch()).await?;
-            vaults.add(read, |vault| rights.allow(READ, &vault.key));
+            vaults.add(read, |vault| may_read.on(&vault.key));
         }
-        if let [first, .., last] | [first @ last] = page.shown(vaults.rows()) {
-            stamps = db::stamps::between(&mut reader, &first.key, &last.key).await?;
-        }
+        stamps = conditions::stamps(&mut reader, &request, page.shown(vaults.rows()), |vault| &vault.key).await?;
     }
-    Ok(page.answer(&request, vaults.rows(), |vault| {
+    page.answer(&request, vaults.rows(), |vault| {
         let body = render(&app, vault, &vault.provisioning_state);
         conditions::tracked_body(&request, body, stamps.get(&vault.key))
-    }))
+    })
 }
 
 /// Vaults of a group, or else of a subscription, behind a folded id.

@@ -133,6 +133,12 @@ impl Rights {
         Ok(Self { assignments: assignments.collect() })
     }
 
+    /// Where `action` is allowed: for lists, which ask that for each of their rows.
+    pub fn to(&self, action: &str) -> Allowed<'_> {
+        let allowing = self.assignments.iter().filter(|(_, held)| held.allows(action));
+        Allowed { scopes: allowing.map(|(at, _)| at.as_str()).collect() }
+    }
+
     /// Some assignment at `scope` or above it allows `action`. Roles add up; a `notActions` entry takes away only within its own role.
     pub fn allow(&self, action: &str, scope: &str) -> bool {
         let scope = fold(scope);
@@ -144,5 +150,59 @@ impl Rights {
         let scope = fold(scope);
         let touches = |at: &str| is_within(&scope, at) || is_within(at, &scope);
         self.assignments.iter().any(|(at, held)| touches(at) && held.allows(action))
+    }
+}
+
+/// Where one action is allowed to a principal.
+#[derive(Debug)]
+pub struct Allowed<'r> {
+    /// Folded.
+    scopes: Vec<&'r str>,
+}
+
+impl Allowed<'_> {
+    /// The action is allowed on the resource of that folded id, like [`Rights::allow`].
+    pub fn on(&self, key: &str) -> bool {
+        self.scopes.iter().any(|at| is_within(key, at))
+    }
+
+    /// The action is allowed at, above or below that folded id, like [`Rights::allow_somewhere_in`].
+    pub fn somewhere_in(&self, key: &str) -> bool {
+        self.scopes.iter().any(|at| is_within(key, at) || is_within(at, key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::permission::Permission;
+    use super::{Held, Rights, roles};
+
+    #[test]
+    fn where_an_action_is_allowed_is_what_asking_for_each_scope_says() {
+        let built_in = |name: &str| Held::BuiltIn(roles::BUILT_IN.iter().find(|role| role.name == name).unwrap());
+        let custom = Permission { actions: vec!["*/write".to_owned()], ..Permission::default() };
+        let rights = Rights {
+            assignments: vec![
+                ("/subscriptions/s".to_owned(), built_in("Reader")),
+                ("/subscriptions/s/resourcegroups/g".to_owned(), Held::Custom(vec![custom])),
+                ("/subscriptions/t/resourcegroups/h".to_owned(), built_in("Owner")),
+            ],
+        };
+        let mut allowed = 0;
+        for action in ["a/b/read", "A/b/WRITE", "a/b/delete"] {
+            for scope in [
+                "/",
+                "/subscriptions/S",
+                "/subscriptions/s/resourceGroups/G/x",
+                "/subscriptions/t",
+                "/subscriptions/tt",
+            ] {
+                let (key, to) = (super::fold(scope), rights.to(action));
+                assert_eq!(to.on(&key), rights.allow(action, scope), "{action} on {scope}");
+                assert_eq!(to.somewhere_in(&key), rights.allow_somewhere_in(action, scope), "{action} in {scope}");
+                allowed += usize::from(to.on(&key));
+            }
+        }
+        assert_eq!(allowed, 3);
     }
 }

@@ -19,6 +19,8 @@ pub const DEFER_FOREIGN_KEYS: &str = "PRAGMA defer_foreign_keys = ON";
 
 /// Reading connections; handlers hold one for some milliseconds.
 const READING_CONNECTIONS: u32 = 8;
+/// Rows that a query may be ahead of who reads them: a page of a list.
+const ROWS_AHEAD: usize = 256;
 /// How long to wait for the lock of another process (`doctor`, a backup of the file) before giving up.
 const BUSY_SECONDS: u64 = 10;
 
@@ -45,10 +47,13 @@ pub(super) async fn open(file: &Path) -> DbResult<(SqlitePool, SqlitePool)> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        .row_buffer_size(ROWS_AHEAD)
         .busy_timeout(Duration::from_secs(BUSY_SECONDS));
     let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
     let read = SqlitePoolOptions::new()
         .max_connections(READING_CONNECTIONS)
+        // A file does not hang up.
+        .test_before_acquire(false)
         .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
     Ok((write, read))
 }

@@ -303,7 +303,7 @@ pub async fn get_visible(conn: &mut Conn, _granted: &Granted, vault_key: &str, i
 }
 
 /// The visible jobs of a vault, newest first: those after `before` (creation time and id of the last one of the page
-/// before), at most `limit`.
+/// before), at most `limit`. Without their state, which may be large and which no list tells: it is `{}`.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
@@ -316,7 +316,10 @@ pub async fn list_visible(
 ) -> DbResult<Vec<Job>> {
     let (before_time, before_id) = before.unwrap_or((i64::MAX, ""));
     let rows = sqlx::query(
-        "SELECT * FROM jobs
+        "SELECT id, vault_key, instance_key, status, spec, '{}' AS state, error, operation_id, principal_id,
+             correlation_id, created_at, started_at, ended_at, not_before, attempt, lease_owner, lease_until,
+             cancel_requested, display
+         FROM jobs
          WHERE vault_key = $1 AND visible = 1 AND (created_at < $2 OR (created_at = $2 AND id < $3))
          ORDER BY created_at DESC, id DESC LIMIT $4",
     )

@@ -146,7 +146,7 @@ async fn versions(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let (_, stored) = require(&mut reader, &request).await?;
     let before = page.before().map_or(i64::MAX, |(version, _)| version);
     let versions = db::policies::versions(&mut reader, request.granted()?, &stored.key, before, page.fetch()).await?;
-    Ok(page.answer(&request, &versions, render_version))
+    page.answer(&request, &versions, render_version)
 }
 
 fn render_version(version: &PolicyVersion) -> Value {

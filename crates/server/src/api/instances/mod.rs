@@ -229,7 +229,7 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = vaults::require(&mut reader, &request).await?;
     let granted = request.granted()?;
     let stored = db::instances::page(&mut reader, granted, &vault.key, false, page.after(), page.fetch()).await?;
-    Ok(page.answer(&request, &stored, render))
+    page.answer(&request, &stored, render)
 }
 
 /// The instances that protect the resource in front of the path, as far as the caller may read them.
