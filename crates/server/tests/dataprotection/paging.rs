@@ -4,8 +4,8 @@ use blobkeep_server::Parts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{Answer, Service};
-use crate::{BACKUP_READER, policy};
+use crate::BACKUP_READER;
+use crate::service::{Answer, Service, policy};
 
 /// Some time in 2096, so that nothing here is purged meanwhile.
 const LATER: &str = "4000000000000000";
