@@ -3,13 +3,17 @@
 //! Read from a request, kept as [`BackupInstance`], answered by [`InstanceView`]. Whether account, policy and vault
 //! exist and fit is the service's question; this file only knows the shapes and what they mean.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+mod datasource;
+mod view;
 
-use crate::id::{ResourceId, fold};
-use crate::time::format_instant;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use datasource::{Datasource, STORAGE_ACCOUNT};
+pub use view::{Deletion, InstanceView};
+
 use crate::vault::check_tags;
-use crate::word::{Invalid, blob_datasource_type, read, words};
+use crate::word::{Invalid, read, words};
 
 /// Members that an instance may have, in the spelling of the specification.
 const MEMBERS: &[&str] = &[
@@ -43,9 +47,6 @@ const MEMBERS: &[&str] = &[
     "useSystemAssignedIdentity",
     "userAssignedIdentityArmUrl",
 ];
-
-/// The resource type of a datasource.
-pub const STORAGE_ACCOUNT: &str = "Microsoft.Storage/storageAccounts";
 
 /// The body of an instance's PUT.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,75 +94,6 @@ pub struct BackupInstance {
     /// Which identity of the vault is used, as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_details: Option<IdentityDetails>,
-}
-
-/// A storage account as datasource or as target of a restore.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Datasource {
-    /// The account's id.
-    #[serde(rename = "resourceID")]
-    pub resource_id: String,
-    /// Free text, usually empty or the id again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource_uri: Option<String>,
-    /// `Microsoft.Storage/storageAccounts/blobServices`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub datasource_type: String,
-    /// The account's name.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub resource_name: String,
-    /// `Microsoft.Storage/storageAccounts`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub resource_type: String,
-    /// The account's region.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub resource_location: String,
-    /// `Datasource` or `DatasourceSet`.
-    #[serde(default)]
-    pub object_type: String,
-}
-
-impl Datasource {
-    /// The account's id.
-    ///
-    /// # Errors
-    /// [`Invalid`] when it is no id of a storage account. `target` names the member in the message.
-    pub fn account(&self, target: &str) -> Result<ResourceId, Invalid> {
-        let id = ResourceId::parse(&self.resource_id).map_err(|error| {
-            Invalid::new(target, format!("The id '{}' in '{target}' cannot be used: {error}.", self.resource_id))
-        })?;
-        let is_complete = id.subscription().is_some() && id.resource_group().is_some();
-        if !is_complete || !id.is_type(STORAGE_ACCOUNT) {
-            return Err(Invalid::new(
-                target,
-                format!("The id '{}' in '{target}' is not the id of a storage account.", self.resource_id),
-            ));
-        }
-        Ok(id)
-    }
-
-    /// Fills in what follows from the id, and gives known words their spelling. An id that was sent in another form than
-    /// ids are compared in (escapes, repeated slashes, spaces around it) becomes the canonical one, so that whoever compares
-    /// it later finds the same account; casing stays as sent.
-    pub fn complete(&mut self, object_type: &str) {
-        object_type.clone_into(&mut self.object_type);
-        if let Ok(account) = self.account("resourceID")
-            && fold(&self.resource_id) != account.folded()
-        {
-            self.resource_id = account.to_string();
-        }
-        if self.resource_name.is_empty() {
-            let id = self.resource_id.trim_end_matches('/');
-            self.resource_name = id.rsplit('/').next().unwrap_or_default().to_owned();
-        }
-        if self.resource_type.is_empty() || self.resource_type.eq_ignore_ascii_case(STORAGE_ACCOUNT) {
-            STORAGE_ACCOUNT.clone_into(&mut self.resource_type);
-        }
-        if let Some(known) = blob_datasource_type(&self.datasource_type) {
-            known.clone_into(&mut self.datasource_type);
-        }
-    }
 }
 
 /// The policy and what of the account it covers.
@@ -457,86 +389,6 @@ words! {
         SoftDeleted,
         /// Changing to another policy.
         UpdatingProtection,
-    }
-}
-
-/// When an instance was deleted, and what follows; µs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deletion {
-    /// When.
-    pub deleted_at: i64,
-    /// Until when it is charged for: what remains then is free.
-    pub billing_end: i64,
-    /// When its data goes.
-    pub purge_at: i64,
-    /// The correlation id of the request that deleted it.
-    pub activity_id: String,
-}
-
-/// What is answered of an instance.
-#[derive(Debug, Clone)]
-pub struct InstanceView<'a> {
-    /// The id as created.
-    pub id: &'a str,
-    /// The name as created.
-    pub name: &'a str,
-    /// The stored part.
-    pub instance: &'a BackupInstance,
-    /// The user's labels. Without any, and for deleted ones, the member is left out (recorded).
-    pub tags: &'a Map<String, Value>,
-    /// How far it is protected.
-    pub state: ProtectionState,
-    /// `Provisioning`, `Updating`, `Succeeded`, `Failed`.
-    pub provisioning_state: &'a str,
-    /// The `info` shape of the error that keeps it from being protected.
-    pub error: Option<&'a Value>,
-    /// Set for deleted ones.
-    pub deletion: Option<&'a Deletion>,
-}
-
-impl InstanceView<'_> {
-    /// The resource, members that are absent left out, in the order of the seed. A deleted instance is answered as
-    /// `deletedBackupInstances/{name}`.
-    pub fn render(&self) -> Value {
-        let mut properties = match serde_json::to_value(self.instance) {
-            Ok(Value::Object(stored)) => stored,
-            _ => Map::new(),
-        };
-        if let Some(deletion) = self.deletion {
-            properties.insert(
-                "deletionInfo".into(),
-                json!({
-                    "deletionTime": format_instant(deletion.deleted_at),
-                    "billingEndDate": format_instant(deletion.billing_end),
-                    "scheduledPurgeTime": format_instant(deletion.purge_at),
-                    "deleteActivityID": deletion.activity_id,
-                }),
-            );
-        }
-        let mut status = json!({ "status": self.state });
-        if let (Some(error), Some(members)) = (self.error, status.as_object_mut()) {
-            members.insert("errorDetails".into(), error.clone());
-        }
-        properties.insert("protectionStatus".into(), status);
-        properties.insert("currentProtectionState".into(), json!(self.state));
-        if let Some(error) = self.error {
-            properties.insert("protectionErrorDetails".into(), error.clone());
-        }
-        properties.insert("provisioningState".into(), json!(self.provisioning_state));
-        let (object_type, kind) = match self.deletion {
-            Some(_) => ("DeletedBackupInstance", "Microsoft.DataProtection/backupVaults/deletedBackupInstances"),
-            None => ("BackupInstance", "Microsoft.DataProtection/backupVaults/backupInstances"),
-        };
-        properties.insert("objectType".into(), json!(object_type));
-        let mut body = Map::new();
-        body.insert("id".into(), json!(self.id));
-        body.insert("name".into(), json!(self.name));
-        body.insert("type".into(), json!(kind));
-        if !self.tags.is_empty() && self.deletion.is_none() {
-            body.insert("tags".into(), json!(self.tags));
-        }
-        body.insert("properties".into(), Value::Object(properties));
-        Value::Object(body)
     }
 }
 

@@ -1,5 +1,7 @@
 //! How instances are read, what is refused, and the documented answer.
 
+use serde_json::json;
+
 use super::*;
 
 /// The body of the public how-to, as printed there.
