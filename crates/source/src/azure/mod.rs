@@ -8,6 +8,7 @@ pub mod address;
 mod auth;
 mod checksum;
 mod clock;
+mod containers;
 mod fault;
 mod header_case;
 mod http_client;
