@@ -258,6 +258,14 @@ error_table! {
     UserErrorCrossRegionRestoreStateChangeNotAllowed 400 UserFacing false
         "Cross-region restore of the Backup vault {vault} cannot be switched off."
         ["Keep the state Enabled."];
+    /// Encryption under a key of the owner's cannot be taken back.
+    UserErrorEncryptionSettingsChangeNotAllowed 400 UserFacing false
+        "The encryption settings of the Backup vault {vault} cannot change like this: {reason}."
+        ["Leave these settings as they are and retry the operation."];
+    /// The key that is to guard a vault, or does, is not known here.
+    UserErrorKeyVaultKeyWasNotFound 400 UserFacing false
+        "The key '{key}' was not found: {reason}."
+        ["Make the key known in the service's configuration ([[encryption_key]]) and retry the operation."];
     /// The vault still holds something.
     UserErrorVaultNotEmpty 409 UserFacing false
         "The Backup vault {vault} cannot be deleted because it still holds {content}."

@@ -41,7 +41,7 @@ pub enum CriticalOperation {
     ReduceImmutability,
     /// Switching soft delete off, or keeping deleted data for fewer days.
     ReduceSoftDelete,
-    /// Changing how the vault is encrypted. Nothing here can, so far.
+    /// Changing under which key the vault is encrypted.
     ModifyEncryption,
     /// Stopping protection and keeping the data.
     StopProtection,
@@ -125,6 +125,9 @@ impl CriticalOperation {
         }
         if state(after) < state(before) || days(after) < days(before) {
             found.push(Self::ReduceSoftDelete);
+        }
+        if !after.is_encrypted_like(before) {
+            found.push(Self::ModifyEncryption);
         }
         found
     }

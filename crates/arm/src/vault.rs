@@ -4,10 +4,16 @@
 //! (soft delete AlwaysOn, immutability Locked) is refused here, before anybody asks the database.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::error::{ApiError, ErrorCode};
 use crate::word::{DataStore, Invalid, read, words};
+
+mod encryption;
+mod promises;
+mod view;
+
+pub use encryption::{EncryptionSettings, EncryptionState, KeyChange, check_key_uri, fold_key_uri};
+pub use view::VaultView;
 
 /// Members that a vault may have, in the spelling of the specification.
 const MEMBERS: &[&str] = &[
@@ -29,6 +35,11 @@ const MEMBERS: &[&str] = &[
     "immutabilitySettings",
     "encryptionSettings",
     "infrastructureEncryption",
+    "keyVaultProperties",
+    "keyUri",
+    "kekIdentity",
+    "identityType",
+    "identityId",
     "storageSettings",
     "datastoreType",
     "featureSettings",
@@ -179,8 +190,8 @@ pub struct SecuritySettings {
     /// Keeping data until it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub immutability_settings: Option<ImmutabilitySettings>,
-    /// A key of the customer's. Not offered: refused when switched on, else dropped.
-    #[serde(skip_serializing)]
+    /// Encryption under a key of the owner's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption_settings: Option<EncryptionSettings>,
 }
 
@@ -216,14 +227,6 @@ pub struct ImmutabilitySettings {
     /// Whether.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<ImmutabilityState>,
-}
-
-/// A key of the customer's.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct EncryptionSettings {
-    /// `Enabled` to use one.
-    pub state: Option<String>,
 }
 
 /// Redundancy of a store.
@@ -303,6 +306,9 @@ impl VaultRequest {
             body.identity.and_then(|identity| identity.kind).map(|kind| parse_identity(&kind)).transpose()?;
         let properties = body.properties.unwrap_or_default();
         properties.validate()?;
+        if let Some(encryption) = properties.encryption() {
+            encryption.check_request()?;
+        }
         Ok(Self { location: body.location, tags, identity, properties })
     }
 }
@@ -364,15 +370,6 @@ impl VaultProperties {
             if self.storage_settings.iter().filter(|other| other.datastore_type == store).count() > 1 {
                 return Err(Invalid::new(target, format!("{store} has two storage settings; give it one.")));
             }
-        }
-        let encryption = self.security_settings.as_ref().and_then(|security| security.encryption_settings.as_ref());
-        let key_state = encryption.and_then(|encryption| encryption.state.as_deref()).unwrap_or_default();
-        if key_state.eq_ignore_ascii_case("Enabled") {
-            return Err(Invalid::new(
-                "properties.securitySettings.encryptionSettings",
-                "Customer-managed keys from a key vault are not supported: vaults are always encrypted with the service's own key. \
-                 Leave 'encryptionSettings' out.",
-            ));
         }
         Ok(())
     }
@@ -437,57 +434,16 @@ impl VaultProperties {
     pub fn merged(&self, patch: &Self) -> Result<Self, Invalid> {
         let base = serde_json::to_value(self).unwrap_or_default();
         let over = serde_json::to_value(patch).unwrap_or_default();
-        let merged: Self = read(&laid_over(base, over), MEMBERS)?;
+        let mut merged: Self = read(&laid_over(base, over), MEMBERS)?;
+        // An identity is one whole: no id of another one stays behind.
+        let identity = patch.encryption().and_then(|encryption| encryption.kek_identity.as_ref());
+        let security = merged.security_settings.as_mut();
+        let encryption = security.and_then(|security| security.encryption_settings.as_mut());
+        if let (Some(identity), Some(encryption)) = (identity, encryption) {
+            encryption.kek_identity = Some(identity.clone());
+        }
         merged.validate()?;
         Ok(merged)
-    }
-
-    /// Refuses a change that would take back what was promised for good. `vault` is the vault's id, for the message.
-    ///
-    /// # Errors
-    /// The product's own codes, as recorded.
-    pub fn check_change(&self, next: &Self, vault: &str) -> Result<(), ApiError> {
-        let was_always_on = self.soft_delete_state() == Some(SoftDeleteState::AlwaysOn);
-        if was_always_on && next.soft_delete_state() != Some(SoftDeleteState::AlwaysOn) {
-            return Err(ApiError::of(ErrorCode::UserErrorDisableSoftDeleteNotAllowed, &[("vault", vault)]));
-        }
-        if was_always_on && next.soft_delete_days() < self.soft_delete_days() {
-            return Err(ApiError::of(ErrorCode::UserErrorDisableSoftDeleteNotAllowed, &[("vault", vault)]));
-        }
-        let (from, to) = (self.immutability(), next.immutability());
-        if from == ImmutabilityState::Locked && to != from {
-            return Err(ApiError::of(
-                ErrorCode::UserErrorUnsupportedVaultImmutabilityStateChange,
-                &[("vault", vault), ("from", from.as_str()), ("to", to.as_str())],
-            ));
-        }
-        let was_enabled = self.cross_region_restore() == Some(Switch::Enabled);
-        if was_enabled && next.cross_region_restore() != Some(Switch::Enabled) {
-            return Err(ApiError::of(ErrorCode::UserErrorCrossRegionRestoreStateChangeNotAllowed, &[("vault", vault)]));
-        }
-        let permanent = CrossSubscriptionRestore::PermanentlyDisabled;
-        if self.cross_subscription_restore() == permanent && next.cross_subscription_restore() != permanent {
-            return Err(ApiError::of(
-                ErrorCode::UserErrorInvalidParameterInRequest,
-                &[
-                    ("parameter", "featureSettings.crossSubscriptionRestoreSettings.state"),
-                    ("reason", "PermanentlyDisabled cannot be changed any more"),
-                ],
-            ));
-        }
-        Ok(())
-    }
-
-    /// `secureScore` and `bcdrSecurityLevel`, by the recorded pairs. The best one needs multi-user authorization too; it was not seen, but
-    /// follows from the others.
-    fn scores(&self, is_guarded: bool) -> (&'static str, &'static str) {
-        let soft_delete = self.soft_delete_state().unwrap_or(SoftDeleteState::On);
-        match (soft_delete, self.immutability()) {
-            (SoftDeleteState::Off, _) => ("None", "Poor"),
-            (SoftDeleteState::AlwaysOn, ImmutabilityState::Locked) if is_guarded => ("Maximum", "Excellent"),
-            (SoftDeleteState::AlwaysOn, _) | (_, ImmutabilityState::Locked) => ("Adequate", "Good"),
-            _ => ("Minimum", "Fair"),
-        }
     }
 }
 
@@ -505,56 +461,6 @@ fn laid_over(base: Value, over: Value) -> Value {
             Value::Object(base)
         }
         (_, over) => over,
-    }
-}
-
-/// What is answered of a vault.
-#[derive(Debug, Clone)]
-pub struct VaultView<'a> {
-    /// The id as created.
-    pub id: &'a str,
-    /// The name as created.
-    pub name: &'a str,
-    /// The location as created.
-    pub location: &'a str,
-    /// The user's labels.
-    pub tags: &'a Map<String, Value>,
-    /// Object id and tenant of the vault's own identity, if it has one.
-    pub identity: Option<(&'a str, &'a str)>,
-    /// The settings.
-    pub properties: &'a VaultProperties,
-    /// `Provisioning`, `Updating`, `Succeeded` …
-    pub provisioning_state: &'a str,
-    /// It is linked to a resource guard.
-    pub is_guarded: bool,
-}
-
-impl VaultView<'_> {
-    /// The resource, members that are absent left out (recorded).
-    pub fn render(&self) -> Value {
-        let (secure_score, security_level) = self.properties.scores(self.is_guarded);
-        let mut properties = Map::new();
-        if let Ok(Value::Object(settings)) = serde_json::to_value(self.properties) {
-            properties.extend(settings);
-        }
-        // Always there in answers, unlike the other settings (recorded).
-        properties.entry("replicatedRegions").or_insert_with(|| json!([]));
-        properties.insert("provisioningState".into(), json!(self.provisioning_state));
-        properties.insert("isVaultProtectedByResourceGuard".into(), json!(self.is_guarded));
-        properties.insert("secureScore".into(), json!(secure_score));
-        properties.insert("bcdrSecurityLevel".into(), json!(security_level));
-        let mut body = Map::new();
-        if let Some((principal_id, tenant_id)) = self.identity {
-            let identity = json!({ "principalId": principal_id, "tenantId": tenant_id, "type": "SystemAssigned" });
-            body.insert("identity".into(), identity);
-        }
-        body.insert("id".into(), json!(self.id));
-        body.insert("name".into(), json!(self.name));
-        body.insert("type".into(), json!("Microsoft.DataProtection/backupVaults"));
-        body.insert("location".into(), json!(self.location));
-        body.insert("tags".into(), json!(self.tags));
-        body.insert("properties".into(), Value::Object(properties));
-        Value::Object(body)
     }
 }
 

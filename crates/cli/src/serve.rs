@@ -24,7 +24,8 @@ Examples:
   blobkeep serve --data-dir /var/lib/blobkeep --listen 0.0.0.0:8443 --hostname backup.example.org --store /backup/vaults
 
 What the service makes at its first start (keys, certificates, database) lies in the data folder: keep a copy of
-DIR/master.key elsewhere, without it no vault can be read. RUST_LOG sets how much is logged.")]
+DIR/master.key elsewhere, and of every [[encryption_key]] of the configuration: without it no vault of that key can be
+read. RUST_LOG sets how much is logged.")]
 pub(crate) struct ServeArgs {
     /// Where keys, certificates and the database lie [default: $XDG_DATA_HOME/blobkeep or ~/.local/share/blobkeep]
     #[arg(long, value_name = "DIR")]

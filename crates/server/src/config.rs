@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use blobkeep_arm::vault::check_key_uri;
 use blobkeep_vault::caps::Schedule;
 use serde::Deserialize;
 
@@ -165,6 +166,16 @@ impl fmt::Debug for StorageAccountConfig {
     }
 }
 
+/// `[[encryption_key]]`: makes a key known by which vaults may be guarded.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionKeyConfig {
+    /// The name by which settings of vaults ask for it: `https://{host}/keys/{name}`, or with `/{version}`.
+    pub uri: String,
+    /// Where its 32 bytes are, as they are or as one line of 64 hexadecimal digits.
+    pub file: PathBuf,
+}
+
 /// What the file may say; everything has a default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -180,6 +191,7 @@ struct FileConfig {
     operational: OperationalConfig,
     limits: LimitsConfig,
     storage_account: Vec<StorageAccountConfig>,
+    encryption_key: Vec<EncryptionKeyConfig>,
 }
 
 /// The configuration of one service.
@@ -209,6 +221,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[[storage_account]]`.
     pub storage_accounts: Vec<StorageAccountConfig>,
+    /// `[[encryption_key]]`. The files are read at the start.
+    pub encryption_keys: Vec<EncryptionKeyConfig>,
 }
 
 /// The port of `serve` when none is given.
@@ -248,6 +262,7 @@ impl Config {
             operational: file.operational,
             limits: file.limits,
             storage_accounts: file.storage_account,
+            encryption_keys: file.encryption_key,
         }
     }
 
@@ -269,6 +284,12 @@ impl Config {
         for root in &self.local_roots {
             if !root.is_absolute() {
                 return Err(format!("local root '{}' must be an absolute path", root.display()));
+            }
+        }
+        for key in &self.encryption_keys {
+            check_key_uri(&key.uri).map_err(|rule| format!("[[encryption_key]] uri '{}': {rule}", key.uri))?;
+            if !key.file.is_absolute() {
+                return Err(format!("[[encryption_key]] file '{}' must be an absolute path", key.file.display()));
             }
         }
         if !(1..=MOST_PAGE_SIZE).contains(&self.api.page_size) {
@@ -381,9 +402,13 @@ mod tests {
             id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/abc"
             location = "westus"
             connection = { kind = "LocalFolder", url = "file:///srv/blobs/abc" }
+            [[encryption_key]]
+            uri = "https://vault.example.org/keys/team/1"
+            file = "/safe/team.key"
             "#,
         )
         .unwrap();
+        assert_eq!(config.encryption_keys[0].uri, "https://vault.example.org/keys/team/1");
         assert_eq!(config.operations.retry_after.seconds(Waiting::Validate), 10);
         assert_eq!(config.operations.retry_after.seconds(Waiting::Create), 15);
         assert_eq!(config.operations.retry_after.seconds(Waiting::Delete), 30);
@@ -406,6 +431,9 @@ mod tests {
             ("[[trusted_issuer]]\nissuer = \"x\"", "trusted_issuer"),
             ("[operational]\ninterval_seconds = 0", "interval_seconds"),
             ("[limits]\nbackup = \"fast\"", "fast"),
+            ("[[encryption_key]]\nuri = \"http://v/keys/k\"\nfile = \"/k\"", "http://v/keys/k"),
+            ("[[encryption_key]]\nuri = \"https://v/keys/k\"\nfile = \"k\"", "absolute"),
+            ("[[encryption_key]]\nuri = \"https://v/keys/k\"", "file"),
             ("[api]\npage_size = 0", "page_size"),
             ("[api]\npage_size = 1001", "page_size"),
         ] {

@@ -14,6 +14,7 @@ pub mod error;
 mod files;
 pub mod identity;
 pub mod jobs;
+pub mod keys;
 pub mod pki;
 pub mod seal;
 pub mod setup;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use axum::handler::Handler as _;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use blobkeep_vault::MasterKey;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -35,6 +37,7 @@ use crate::clock::{Clock, SystemClock};
 pub use crate::config::Config;
 use crate::db::Db;
 use crate::identity::Identity;
+use crate::keys::KeyRing;
 use crate::seal::Sealer;
 use crate::setup::SetupError;
 pub use crate::setup::{ClientEnv, client_env};
@@ -76,6 +79,15 @@ pub enum ServeError {
         id: String,
         /// What does not fit.
         reason: String,
+    },
+    /// A key of the configuration.
+    #[error("[[encryption_key]] {uri}: {error}")]
+    EncryptionKey {
+        /// Its URI as configured.
+        uri: String,
+        /// What does not fit.
+        #[source]
+        error: keys::KeyError,
     },
     /// The server ended by itself.
     #[error("the server stopped: {0}")]
@@ -129,6 +141,8 @@ pub struct App {
     pub sealer: Sealer,
     /// The vaults' master key, 32 bytes.
     pub master_key: Zeroizing<[u8; 32]>,
+    /// Keys of the owners of vaults.
+    pub keys: KeyRing,
     /// The subscription that is there from the start.
     pub default_subscription_id: String,
     /// Looks into storage accounts, where one was given.
@@ -256,6 +270,7 @@ pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> 
     let clock = parts.clock.unwrap_or_else(|| Arc::new(SystemClock));
     let now = clock.now_micros();
     let installation = setup::open(&config.data_dir, now).await?;
+    let keys = encryption_keys(&config, installation.master_key.as_slice())?;
     let tls = pki::ensure(&config.data_dir, &certificate_names(&config), now)?;
     let (listener, address) = bind(config.listen)?;
     let base_url = default_base_url(&config, address);
@@ -265,6 +280,7 @@ pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> 
         identity: installation.identity,
         sealer,
         master_key: installation.master_key,
+        keys,
         default_subscription_id: installation.default_subscription_id,
         browser: Some(parts.browser.unwrap_or_else(|| Arc::new(jobs::SourceBrowser::new(config.clone())))),
         vaults: jobs::Vaults::default(),
@@ -288,6 +304,13 @@ pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> 
     let server = tokio::spawn(server.serve(service));
     let background = (!parts.by_hand).then(|| jobs::Background::start(&app));
     Ok(Running { app, address, handle, server, background })
+}
+
+/// The keys of the configuration, next to the service's own.
+fn encryption_keys(config: &Config, master_key: &[u8]) -> Result<KeyRing, ServeError> {
+    let file = config.data_dir.join(setup::names::MASTER_KEY);
+    let master = MasterKey::from_file(master_key).map_err(|_| SetupError::MasterKeyInvalid { file })?;
+    KeyRing::read(&config.encryption_keys, &master).map_err(|(uri, error)| ServeError::EncryptionKey { uri, error })
 }
 
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -31,11 +31,11 @@ const HEADERS: &[&str] = &["azure-asyncoperation", "location", "retry-after"];
 fn fault(row: &Row, example: &Example, got: &Got) -> Option<String> {
     let (wanted, code) = match row.came {
         Came::Accepted(status) => (status, ""),
-        Came::NotForBlobs(status, code) | Came::NotSupported(status, code) => (status, code),
+        Came::NotForBlobs(status, code) => (status, code),
     };
     let is_allowed = match row.came {
         Came::Accepted(status) => example.statuses().any(|allowed| allowed == status),
-        Came::NotForBlobs(..) | Came::NotSupported(..) => (400..500).contains(&wanted),
+        Came::NotForBlobs(..) => (400..500).contains(&wanted),
     };
     if !is_allowed {
         return Some(format!("{}: the table may not say {wanted}", row.example));

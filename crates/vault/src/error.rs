@@ -54,6 +54,14 @@ pub enum Error {
         /// The vault's id.
         vault: String,
     },
+    /// The key that guards the vault is known by a name, and cannot be used.
+    #[error("the key {key} guards the vault, and {reason}")]
+    NoKey {
+        /// The key's name.
+        key: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
     /// The request is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -119,7 +127,7 @@ impl Error {
                 SourceErrorKind::Protocol => ErrorKind::Internal,
             },
             Self::Damaged { .. } => ErrorKind::Damaged,
-            Self::WrongKey { .. } => ErrorKind::WrongKey,
+            Self::WrongKey { .. } | Self::NoKey { .. } => ErrorKind::WrongKey,
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,

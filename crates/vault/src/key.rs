@@ -2,7 +2,7 @@
 //!
 //! A vault has four secrets: the id key (names chunks), the cut seed (cuts large blobs), the metadata key (seals pages, index,
 //! points and state) and the private half of the data key (opens content). A writer needs the first three and the public half
-//! of the last: it can back up and cannot read content. All of them lie wrapped in `keys/<id>`, twice.
+//! of the last: it can back up and cannot read content. All of them lie wrapped in `keys/<id>`, twice; `rekey` wraps them anew.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::seal::{Sealer, SecretKey, TAG_BYTES, random_bytes};
 
 /// The key that its owner keeps: it opens the key slots of vaults and nothing else.
 ///
-/// As a file it is one line of 64 hexadecimal digits.
+/// As a file it is one line of 64 hexadecimal digits, or its 32 bytes.
 #[derive(Clone, Debug)]
 pub struct MasterKey(SecretKey);
 
@@ -29,8 +29,21 @@ impl MasterKey {
     pub fn from_text(text: &str) -> Result<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text.trim(), &mut bytes)
-            .map_err(|_| Error::Invalid("a key file holds one line of 64 hexadecimal digits".into()))?;
+            .map_err(|_| Error::Invalid("a key file holds one line of 64 hexadecimal digits, or 32 bytes".into()))?;
         Ok(Self(SecretKey::new(bytes)))
+    }
+
+    /// Reads a key file: its one line of text, or the 32 bytes of the key as they are, as key stores give them out.
+    pub fn from_file(content: &[u8]) -> Result<Self> {
+        if let Ok(bytes) = <[u8; 32]>::try_from(content) {
+            return Ok(Self(SecretKey::new(bytes)));
+        }
+        Self::from_text(std::str::from_utf8(content).unwrap_or_default())
+    }
+
+    /// Both are the same key.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.expose() == other.0.expose()
     }
 
     /// The text of a key file.
@@ -92,6 +105,20 @@ impl VaultKeys {
     /// The same without the private half: enough to back up, not to read content.
     pub fn for_writing_only(&self) -> Self {
         Self { data_private: None, ..self.clone() }
+    }
+
+    /// They open content, and are not only those of a writer.
+    pub fn can_read(&self) -> bool {
+        self.data_private.is_some()
+    }
+
+    /// Every secret is the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let private = |keys: &Self| keys.data_private.as_ref().map(|key| *key.expose());
+        self.id_key.expose() == other.id_key.expose()
+            && self.meta_key.expose() == other.meta_key.expose()
+            && self.cut_seed == other.cut_seed
+            && private(self) == private(other)
     }
 
     /// A key slot file. `header` is the vault's `vault.json`, which the slot authenticates.
@@ -271,5 +298,16 @@ mod tests {
         assert_eq!(text.len(), 65);
         assert_eq!(*MasterKey::from_text(&text).unwrap().to_text(), *text);
         assert!(MasterKey::from_text("abc").is_err());
+    }
+
+    #[test]
+    fn a_key_file_may_also_hold_the_bytes_themselves() {
+        let raw = [0xE9; 32];
+        let key = MasterKey::from_file(&raw).unwrap();
+        assert!(key.is_same(&MasterKey::from_file(key.to_text().as_bytes()).unwrap()));
+        assert!(!key.is_same(&MasterKey::generate().unwrap()));
+        for wrong in [&raw[..31], b"", b"abc", &[0xE9; 33]] {
+            assert!(MasterKey::from_file(wrong).is_err());
+        }
     }
 }

@@ -27,6 +27,7 @@ pub mod point;
 pub mod prune;
 pub mod read;
 pub mod rebuild;
+pub mod rekey;
 pub mod restore;
 pub mod seal;
 pub mod search;

@@ -50,6 +50,8 @@ pub struct Vault {
     pub index: Arc<Index>,
     /// Opens chunks.
     pub reader: Arc<ChunkReader>,
+    /// The bytes of the header that the key slots authenticate.
+    pub(crate) header_text: Bytes,
     /// Key slots that did not open although their copy did.
     pub damaged_slots: Vec<String>,
     /// What is wrong with the header or its copy, of which one is whole.
@@ -132,6 +134,7 @@ impl Vault {
             cutter: Arc::new(Cutter::new(header.chunk_sizes.check()?, keys.cut_seed)),
             store: store.clone(),
             header,
+            header_text: Bytes::copy_from_slice(text),
             keys,
             index,
             damaged_slots,
@@ -180,6 +183,6 @@ async fn get_header(store: &Arc<dyn Store>, name: &str) -> Result<Option<Bytes>>
 }
 
 /// A key slot lies in the store twice, so that one damaged file does not cost the vault.
-fn slot_names(id: &str) -> [String; 2] {
+pub(crate) fn slot_names(id: &str) -> [String; 2] {
     [format!("keys/{id}"), format!("keys/{id}.copy")]
 }

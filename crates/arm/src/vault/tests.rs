@@ -1,6 +1,9 @@
 //! Defaults, limits and promises of vault settings, and the answer's shape.
 
+use serde_json::json;
+
 use super::*;
+use crate::error::ErrorCode;
 
 fn properties(settings: Value) -> Result<VaultProperties, Invalid> {
     VaultRequest::parse(&json!({"location": "westus", "properties": settings})).map(|request| request.properties)
@@ -46,7 +49,6 @@ fn settings_that_cannot_be_kept_are_refused() {
         (json!({"securitySettings": {"softDeleteSettings": {"retentionDurationInDays": 7}}}), "14 to 180"),
         (json!({"securitySettings": {"softDeleteSettings": {"retentionDurationInDays": 14.5}}}), "whole number"),
         (json!({"securitySettings": {"softDeleteSettings": {"state": "Sometimes"}}}), "'Sometimes' is not one of"),
-        (json!({"securitySettings": {"encryptionSettings": {"state": "enabled"}}}), "Leave 'encryptionSettings' out"),
         (
             json!({"storageSettings": [{"datastoreType": "VaultStore", "type": "LocallyRedundant"},
                 {"datastoreType": "VaultStore", "type": "GeoRedundant"}]}),

@@ -1,4 +1,5 @@
-//! Key files: one line of 64 hexadecimal digits, readable by their owner alone. A key file that exists is never written.
+//! Key files: one line of 64 hexadecimal digits, or the 32 bytes of the key, readable by their owner alone. A key file that exists is never
+//! written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -26,12 +27,12 @@ pub(super) fn read(path: &Path) -> anyhow::Result<MasterKey> {
 /// # Errors
 /// A file that cannot be read or holds no key.
 pub(super) fn find(path: &Path) -> anyhow::Result<Option<MasterKey>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let content = match std::fs::read(path) {
+        Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read the key file {}", path.display())),
     };
-    let key = MasterKey::from_text(&text).with_context(|| format!("{} is no key file", path.display()))?;
+    let key = MasterKey::from_file(&content).with_context(|| format!("{} is no key file", path.display()))?;
     if path.metadata().is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
         let path = path.display();
         output::note(&format!("warning: others may read the key file {path}: chmod 600 {path}"));
@@ -77,5 +78,7 @@ mod tests {
         assert_eq!(*read(&path).unwrap().to_text(), *made.to_text());
         std::fs::write(&path, "short").unwrap();
         assert!(find(&path).is_err(), "what holds no key is no key");
+        std::fs::write(&path, [0xE9; 32]).unwrap();
+        assert_eq!(read(&path).unwrap().to_text().trim(), "e9".repeat(32), "a key may lie there as its bytes");
     }
 }

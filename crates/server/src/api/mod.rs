@@ -17,6 +17,7 @@ mod custom_role;
 pub mod deleted_instances;
 pub mod deleted_vaults;
 pub mod discovery;
+mod encryption;
 pub mod exports;
 pub mod features;
 pub mod front;

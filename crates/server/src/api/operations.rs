@@ -156,6 +156,12 @@ pub(super) fn accepted_in_group(app: &App, request: &Request, vault: &Vault, id:
     with_tracking(Answer::accepted(), app, status_url, waiting).header("Location", result_url)
 }
 
+/// The same with both below the vault, whose result is the vault: what a PATCH of one sends while it goes on.
+pub(super) fn accepted_in_vault(app: &App, request: &Request, vault: &Vault, id: &str, waiting: Waiting) -> Answer {
+    let url = |kind| request.absolute_url(&format!("{}/{kind}/{id}", vault.id));
+    with_tracking(Answer::accepted(), app, url("operationStatus"), waiting).header("Location", url("operationResults"))
+}
+
 fn tracking_url(request: &Request, subscription: &str, location: &str, kind: &str, id: &str) -> String {
     let location = fold_location(location);
     request.absolute_url(&format!(

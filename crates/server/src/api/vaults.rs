@@ -1,11 +1,14 @@
-//! Backup vaults. Making, changing and removing one is done when the request is; the operation that is tracked has ended by then.
+//! Backup vaults. Making, changing and removing one is done when the request is; the operation that is tracked has ended by then, unless
+//! the vault is to be encrypted under another key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use blobkeep_arm::guard::operation_requests;
 use blobkeep_arm::id::fold_location;
-use blobkeep_arm::vault::{IdentityType, ImmutabilityState, VaultProperties, VaultRequest, VaultView, check_name};
+use blobkeep_arm::vault::{
+    IdentityType, ImmutabilityState, KeyChange, VaultProperties, VaultRequest, VaultView, check_name,
+};
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId, envelope};
 use http::Method;
 use serde_json::{Value, json};
@@ -15,7 +18,7 @@ use super::critical::Approval;
 use super::operations::{self, Beginning};
 use super::page::{Page, Readable};
 use super::resources::Scope;
-use super::{Access, Answer, Request, Route, conditions, deleted_vaults, instances};
+use super::{Access, Answer, Request, Route, conditions, deleted_vaults, encryption, instances};
 use crate::App;
 use crate::auth::{Granted, Rights};
 use crate::config::Waiting;
@@ -146,10 +149,11 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let existing = db::vaults::get(&mut tx, granted, &id.folded()).await?;
     conditions::check(&mut tx, &request, existing.as_ref().map(|existing| existing.key.as_str())).await?;
     let before = existing.as_ref().map(|existing| existing.properties.clone());
-    let (vault, state) = match existing {
+    let (mut vault, state) = match existing {
         Some(existing) => (replaced(existing, &wanted)?, "Updating"),
         None => (new_vault(&mut tx, &request, &id, &wanted).await?, "Provisioning"),
     };
+    let change = encryption::settle(&app, before.as_ref(), &mut vault)?;
     if let Some(before) = &before {
         approval.check_change(&mut tx, &request, &vault, before).await?;
     }
@@ -159,7 +163,7 @@ async fn put(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     if let Some(before) = &before {
         follow_immutability(&mut tx, &request, &vault, before.immutability()).await?;
     }
-    let operation = operations::begin(&mut tx, &request, done(&vault, Waiting::Create)).await?;
+    let operation = encryption::begin(&mut tx, &request, &vault, &change, Waiting::Create).await?;
     let stamp = conditions::change(&mut tx, &request, &vault.key, before.is_none()).await?;
     tx.commit().await?;
     let body = conditions::tracked_body(&request, render(&app, &vault, state), Some(&stamp));
@@ -271,6 +275,7 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let properties = vault.properties.merged(&wanted.properties)?;
     vault.properties.check_change(&properties, &vault.id)?;
     let before = std::mem::replace(&mut vault.properties, properties);
+    let change = encryption::settle(&app, Some(&before), &mut vault)?;
     approval.check_change(&mut tx, &request, &vault, &before).await?;
     if let Some(tags) = wanted.tags {
         vault.tags = tags;
@@ -278,6 +283,11 @@ async fn patch(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = with_identity(&mut tx, vault, wanted.identity, request.now).await?;
     db::vaults::put(&mut tx, request.granted()?, &vault).await?;
     follow_immutability(&mut tx, &request, &vault, before.immutability()).await?;
+    if let KeyChange::Change(_) = change {
+        let answer = encryption::accepted(&app, &request, &mut tx, &vault, &change).await?;
+        tx.commit().await?;
+        return Ok(answer);
+    }
     let stamp = conditions::change(&mut tx, &request, &vault.key, false).await?;
     tx.commit().await?;
     let body = conditions::tracked_body(&request, render(&app, &vault, &vault.provisioning_state), Some(&stamp));

@@ -96,6 +96,15 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, vault: &Vault) -> DbResult
     Ok(())
 }
 
+/// The same for a change that no request asked for.
+///
+/// # Errors
+/// As for [`put`].
+pub async fn put_moved_on(conn: &mut Conn, granted: &Granted, vault: &Vault) -> DbResult<()> {
+    put(conn, granted, vault).await?;
+    super::stamps::moved_on(conn, &vault.key).await
+}
+
 /// The vault of that folded id; a deleted one has another. A grant on anything inside the vault is enough.
 ///
 /// # Errors

@@ -12,8 +12,9 @@ use blobkeep_vault::store::object::{AzureContainer, CloudStore};
 use blobkeep_vault::{Clock, Error, ErrorKind, MasterKey, Result, Store, StoreError, StoreErrorKind, Timestamp, Vault};
 use tokio::sync::Mutex;
 
-use super::fault::{Fault, internal, of_engine};
+use super::fault::{Fault, internal, missing_key, of_engine};
 use super::immutability;
+use super::keys::Guard;
 use crate::App;
 use crate::config::Config;
 
@@ -25,8 +26,13 @@ const OPEN_AT_MOST: usize = 8;
 /// The open vaults.
 #[derive(Default)]
 pub struct Vaults {
-    open: Mutex<HashMap<String, Arc<Vault>>>,
+    open: Mutex<Open>,
+    /// Held by the one job that gives a vault another key, from reading what is wanted until it is said to be so.
+    pub(super) changing: Mutex<()>,
 }
+
+/// By the vault's id.
+type Open = HashMap<String, Arc<Vault>>;
 
 impl std::fmt::Debug for Vaults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,6 +59,9 @@ impl Vaults {
     pub(super) async fn for_job(&self, app: &App, vault_uuid: &str) -> Result<Arc<Vault>, Fault> {
         self.find_or_make(app, vault_uuid).await.map_err(|e: Error| {
             tracing::error!(vault = vault_uuid, error = %e, "the vault cannot be opened");
+            if let Some(error) = missing_key(&e) {
+                return Fault::Final(Box::new(error));
+            }
             match of_engine(&e, "") {
                 Fault::Final(_) => Fault::Final(Box::new(internal(&e.to_string()))),
                 other => other,
@@ -72,37 +81,55 @@ impl Vaults {
         Ok(())
     }
 
-    async fn open(&self, app: &App, vault_uuid: &str, make: bool) -> Result<Arc<Vault>> {
+    /// Gives the vault of that id this key and no other; a vault that was not made yet is made under it when it is needed.
+    pub(super) async fn change_key(&self, app: &App, vault_uuid: &str, key: &MasterKey) -> Result<()> {
+        // Nobody opens it meanwhile, and finds the slots half changed.
         let mut open = self.open.lock().await;
-        if let Some(vault) = open.get(vault_uuid) {
-            return Ok(vault.clone());
-        }
-        let master = MasterKey::from_text(&hex::encode(app.master_key.as_slice()))?;
-        let store = match store(&app.config, vault_uuid, make) {
-            // Nothing is damaged: there never was one, or it has gone.
-            Err(e) if e.kind == StoreErrorKind::NotFound => return Err(Error::NotFound(e.to_string())),
-            store => store?,
+        let vault = match open_in(&mut open, app, vault_uuid, false).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            vault => vault?,
         };
-        let vault = match Vault::open(store.clone(), &master).await {
-            Err(e) if make && e.kind() == ErrorKind::NotFound => {
-                tracing::info!(vault = vault_uuid, store = store.describe(), "a vault is made");
-                Vault::init(store, &master, ChunkSizes::default(), Timestamp(app.now())).await?
-            }
-            opened => opened?,
-        };
-        // Before anybody uses it: a vault that was just made, or that nobody could tell before, knows what its row promises.
-        // A store that takes no writes must not keep anybody from restoring; what removes something records it first, or fails.
-        if let Err(error) = immutability::record(app, &vault, vault_uuid).await {
-            tracing::warn!(%error, vault = vault_uuid, "the vault's immutability cannot be written into its own records now");
-        }
-        let vault = Arc::new(vault);
-        if open.len() >= OPEN_AT_MOST {
-            // Those that no job uses are opened again when they are needed.
-            open.retain(|_, vault| Arc::strong_count(vault) > 1);
-        }
-        open.insert(vault_uuid.to_owned(), vault.clone());
-        Ok(vault)
+        vault.change_key(key).await?;
+        tracing::info!(vault = vault_uuid, "the vault has another key");
+        // What was noticed of its slots when it was opened is no longer so.
+        open.remove(vault_uuid);
+        Ok(())
     }
+
+    async fn open(&self, app: &App, vault_uuid: &str, make: bool) -> Result<Arc<Vault>> {
+        open_in(&mut *self.open.lock().await, app, vault_uuid, make).await
+    }
+}
+
+async fn open_in(open: &mut Open, app: &App, vault_uuid: &str, make: bool) -> Result<Arc<Vault>> {
+    if let Some(vault) = open.get(vault_uuid) {
+        return Ok(vault.clone());
+    }
+    let guard = Guard::of(app, vault_uuid).await?;
+    let store = match store(&app.config, vault_uuid, make) {
+        // Nothing is damaged: there never was one, or it has gone.
+        Err(e) if e.kind == StoreErrorKind::NotFound => return Err(Error::NotFound(e.to_string())),
+        store => store?,
+    };
+    let vault = match guard.open(app, &store).await {
+        Err(e) if make && e.kind() == ErrorKind::NotFound => {
+            tracing::info!(vault = vault_uuid, store = store.describe(), "a vault is made");
+            Vault::init(store, &guard.key(app)?, ChunkSizes::default(), Timestamp(app.now())).await?
+        }
+        opened => opened?,
+    };
+    // Before anybody uses it: a vault that was just made, or that nobody could tell before, knows what its row promises.
+    // A store that takes no writes must not keep anybody from restoring; what removes something records it first, or fails.
+    if let Err(error) = immutability::record(app, &vault, vault_uuid).await {
+        tracing::warn!(%error, vault = vault_uuid, "the vault's immutability cannot be written into its own records now");
+    }
+    let vault = Arc::new(vault);
+    if open.len() >= OPEN_AT_MOST {
+        // Those that no job uses are opened again when they are needed.
+        open.retain(|_, vault| Arc::strong_count(vault) > 1);
+    }
+    open.insert(vault_uuid.to_owned(), vault.clone());
+    Ok(vault)
 }
 
 fn is_url(place: &str) -> bool {

@@ -36,9 +36,21 @@ pub(super) fn internal(detail: &str) -> ApiError {
     ApiError::of(ErrorCode::CloudInternalError, &[]).with_detailed_message(detail)
 }
 
+/// The key that guards the vault cannot be used: what is told of that.
+pub(crate) fn missing_key(error: &EngineError) -> Option<ApiError> {
+    match error {
+        EngineError::NoKey { key, reason } => Some(crate::keys::not_found(key, reason)),
+        _ => None,
+    }
+}
+
 /// What the engine reports about work on an account, in the API's words.
 pub(super) fn of_engine(error: &EngineError, account: &str) -> Fault {
     let text = error.to_string();
+    if let Some(error) = missing_key(error) {
+        // The key may be back at the next start, and what was to be done in the vault is still to be done then.
+        return Fault::Passing(Box::new(error));
+    }
     match error.kind() {
         ErrorKind::Unavailable => Fault::Passing(Box::new(super::accounts::unreachable_account(account, &text))),
         ErrorKind::Denied | ErrorKind::Invalid => {

@@ -32,6 +32,8 @@ pub enum JobSpec {
     Expire(ExpireSpec),
     /// Brings a vault's immutability into the vault's own records.
     SyncVault(SyncVaultSpec),
+    /// Gives a vault the key that its row names.
+    ChangeKey(ChangeKeySpec),
     /// Writes a vault's jobs into files.
     ExportJobs(ExportJobsSpec),
     /// Removes a deleted vault for good.
@@ -57,6 +59,7 @@ impl JobSpec {
             Self::UndeleteInstance(_) => "undelete_instance",
             Self::Expire(_) => "expire",
             Self::SyncVault(_) => "sync_vault",
+            Self::ChangeKey(_) => "change_key",
             Self::ExportJobs(_) => "export_jobs",
             Self::PurgeVault(_) => "purge_vault",
             Self::Prune(_) => "prune",
@@ -80,6 +83,7 @@ impl JobSpec {
             Self::Restore(spec) => Some(&spec.instance_key),
             Self::ValidateBackup(_)
             | Self::SyncVault(_)
+            | Self::ChangeKey(_)
             | Self::ExportJobs(_)
             | Self::PurgeVault(_)
             | Self::Prune(_)
@@ -287,6 +291,13 @@ pub struct ExpireSpec {
 /// Bring a vault's immutability into the vault's own records: the row says what it shall be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncVaultSpec {
+    /// Folded id of the vault.
+    pub vault_key: String,
+}
+
+/// Give a vault another key: the row says which one it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeKeySpec {
     /// Folded id of the vault.
     pub vault_key: String,
 }

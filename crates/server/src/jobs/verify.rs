@@ -8,7 +8,7 @@ use blobkeep_vault::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 use super::engine::EngineClock;
-use super::fault::{Fault, internal};
+use super::fault::{Fault, internal, missing_key};
 use super::spec::{VerifyDepth, VerifySpec};
 use super::watch::Watch;
 use super::worker::Done;
@@ -71,6 +71,9 @@ async fn report_on(app: &App, vault_uuid: &str, spec: &VerifySpec, watch: &Watch
 }
 
 fn fault_of(error: &Error) -> Fault {
+    if let Some(error) = missing_key(error) {
+        return Fault::Final(Box::new(error));
+    }
     match error.kind() {
         ErrorKind::Cancelled => Fault::Cancelled,
         ErrorKind::Unavailable => Fault::Passing(Box::new(internal(&error.to_string()))),

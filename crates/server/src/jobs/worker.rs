@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::fault::{Fault, internal};
 use super::spec::JobSpec;
 use super::watch::{LEASE_MICROS, Watch};
-use super::{backup, expire, exports, immutability, instance, prune, purge, restore, verify};
+use super::{backup, expire, exports, immutability, instance, keys, prune, purge, restore, verify};
 use crate::App;
 use crate::db::{self, jobs::Job};
 
@@ -31,7 +31,7 @@ const SECOND_LOOK_MICROS: i64 = 5_000_000;
 fn tries(spec: &JobSpec) -> i64 {
     match spec {
         JobSpec::ValidateBackup(_) | JobSpec::ValidateRestore(_) | JobSpec::Prune(_) => 1,
-        JobSpec::Configure(_) | JobSpec::UpdateInstance(_) => 4,
+        JobSpec::Configure(_) | JobSpec::UpdateInstance(_) | JobSpec::ChangeKey(_) => 4,
         JobSpec::ExportJobs(_) => exports::TRIES,
         JobSpec::Verify(_) => 4,
         JobSpec::Backup(_) | JobSpec::Restore(_) => 12,
@@ -206,6 +206,7 @@ async fn do_it(app: &Arc<App>, job: &Job, watch: &Watch) -> Result<Done, Fault> 
         JobSpec::UndeleteInstance(spec) => instance::undelete(app, job, spec).await,
         JobSpec::Expire(spec) => expire::run(app, job, spec).await,
         JobSpec::SyncVault(spec) => immutability::run(app, spec).await,
+        JobSpec::ChangeKey(spec) => keys::run(app, spec).await,
         JobSpec::ExportJobs(spec) => exports::run(app, job, spec).await,
         JobSpec::PurgeVault(spec) => purge::run(app, spec).await,
         JobSpec::Prune(spec) => prune::run(app, job, spec, watch).await,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blobkeep_emulator::{Account, Emulator, EmulatorOptions, SeedBlob};
-use blobkeep_server::Parts;
 use blobkeep_server::clock::{Clock, ManualClock, SystemClock};
+use blobkeep_server::{Config, Parts};
 use blobkeep_vault::store::local::LocalStore;
 use blobkeep_vault::{MasterKey, Vault};
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ impl World {
     /// An account in a vault with these properties, under the policy that `policy` makes for a first backup at that instant.
     pub async fn of(properties: Value, policy: impl FnOnce(i64) -> Value) -> Self {
         // The certificate is checked against the machine's clock, so the story begins now.
-        let mut world = Self::prepared(SystemClock.now_micros(), false, properties, policy).await;
+        let mut world = Self::prepared(SystemClock.now_micros(), false, |_| {}, properties, policy).await;
         world
             .until("the account is protected", |world| {
                 Box::pin(async move { world.protection_state().await == "ProtectionConfigured" })
@@ -54,10 +54,31 @@ impl World {
 
     /// An account protected from that instant on, where nothing happens but by [`Self::tick`].
     pub async fn by_hand(now: i64, policy: Value) -> Self {
-        let world = Self::prepared(now, true, json!({}), |_| policy).await;
+        let world = Self::prepared(now, true, |_| {}, json!({}), |_| policy).await;
         world.tick().await;
         assert_eq!(world.protection_state().await, "ProtectionConfigured");
         world
+    }
+
+    /// An account in a vault with these properties, of a service whose configuration `change` has seen, where nothing happens but by
+    /// [`Self::tick`].
+    pub async fn configured(change: impl FnOnce(&mut Config), properties: Value) -> Self {
+        let world = Self::prepared(SystemClock.now_micros(), true, change, properties, vaulted).await;
+        world.tick().await;
+        assert_eq!(world.protection_state().await, "ProtectionConfigured");
+        world
+    }
+
+    /// The same world with another process of the service, whose configuration `change` has seen, and where nothing happens but by
+    /// [`Self::tick`].
+    pub async fn restarted(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self { service, clock, emulator, vault, instance, dir } = self;
+        service.running.shutdown().await;
+        let mut config = config(&dir.path().join("data"));
+        change(&mut config);
+        let parts = Parts { clock: Some(clock.clone()), by_hand: true, ..Parts::default() };
+        let service = Service::start_at(config, parts).await;
+        Self { service, clock, emulator, vault, instance, dir }
     }
 
     /// Does everything that is due now.
@@ -66,10 +87,17 @@ impl World {
     }
 
     /// Everything is there, and the account's protection is asked for.
-    async fn prepared(now: i64, by_hand: bool, properties: Value, policy: impl FnOnce(i64) -> Value) -> Self {
+    async fn prepared(
+        now: i64,
+        by_hand: bool,
+        change: impl FnOnce(&mut Config),
+        properties: Value,
+        policy: impl FnOnce(i64) -> Value,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(now));
-        let config = config(&dir.path().join("data"));
+        let mut config = config(&dir.path().join("data"));
+        change(&mut config);
         // Clients check the certificate against the machine's clock, whatever the service's says.
         let names = [config.listen.ip().to_string()];
         blobkeep_server::pki::ensure(&config.data_dir, &names, SystemClock.now_micros()).unwrap();
@@ -90,7 +118,7 @@ impl World {
         assert!(got.status < 300, "{}", got.text);
         let vault = format!("{group}/providers/Microsoft.DataProtection/backupVaults/vault");
         let body = json!({ "location": "westus", "identity": { "type": "SystemAssigned" }, "properties": properties });
-        let got = service.put(&vault, body).await;
+        let got = service.put(&vault, body).await.expect(201);
         let principal = got.body["identity"]["principalId"].as_str().unwrap().to_owned();
         service.assign(&principal, STORAGE_ACCOUNT_BACKUP_CONTRIBUTOR, &account).await;
         let body = policy(clock.now_micros() + HOUR * 1_000_000);
@@ -118,11 +146,23 @@ impl World {
 
     /// The vault as the engine alone sees it: opened once more, from its files and the key.
     pub async fn engine(&self) -> Vault {
+        self.engine_by(&self.service_key()).await.unwrap()
+    }
+
+    /// The same with another key.
+    pub async fn engine_by(&self, key: &MasterKey) -> Result<Vault, blobkeep_vault::Error> {
+        Vault::open(Arc::new(LocalStore::open(self.folder()).unwrap()), key).await
+    }
+
+    /// The service's master key.
+    pub fn service_key(&self) -> MasterKey {
+        MasterKey::from_file(self.service.running.app().master_key.as_slice()).unwrap()
+    }
+
+    /// Where the files of the only vault lie.
+    pub fn folder(&self) -> PathBuf {
         let vaults: PathBuf = self.dir.path().join("data/vaults");
-        let folder = std::fs::read_dir(vaults).unwrap().next().unwrap().unwrap().path();
-        let key = hex::encode(self.service.running.app().master_key.as_slice());
-        let store = Arc::new(LocalStore::open(folder).unwrap());
-        Vault::open(store, &MasterKey::from_text(&key).unwrap()).await.unwrap()
+        std::fs::read_dir(vaults).unwrap().next().unwrap().unwrap().path()
     }
 
     /// Lets time pass; tokens of before are no good then.

@@ -6,6 +6,7 @@ use blobkeep_arm::guard::CriticalOperation;
 use blobkeep_arm::time::parse_instant;
 use blobkeep_server::Parts;
 use blobkeep_server::clock::{Clock, ManualClock, SystemClock};
+use blobkeep_server::config::EncryptionKeyConfig;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,8 +14,9 @@ use crate::guards::{CONTRIBUTOR, MUA_OPERATOR, READER};
 use crate::restores::of_point;
 use crate::service::{Answer, Service, policy};
 
-/// What can happen here: encryption settings cannot be changed.
+/// Everything that is critical, in an order in which each leaves the next one possible.
 const POSSIBLE: &[CriticalOperation] = &[
+    CriticalOperation::ModifyEncryption,
     CriticalOperation::ReduceSoftDelete,
     CriticalOperation::ReduceImmutability,
     CriticalOperation::ModifyProtection,
@@ -24,6 +26,9 @@ const POSSIBLE: &[CriticalOperation] = &[
     CriticalOperation::DeleteInstance,
     CriticalOperation::RemoveGuard,
 ];
+
+/// A key that the service knows.
+const KEY: &str = "https://vault.example.org/keys/team/1";
 
 /// A linked vault that protects an account, and its administrator, who may do everything in the vault and read the guard.
 struct Guarded {
@@ -46,7 +51,12 @@ impl Guarded {
     }
 
     async fn start_with(parts: Parts) -> Self {
-        let mut service = Service::start_with(parts, |_| {}).await;
+        let mut service = Service::start_with(parts, |config| {
+            let file = config.data_dir.join("team.key");
+            std::fs::write(&file, [0x5A; 32]).unwrap();
+            config.encryption_keys.push(EncryptionKeyConfig { uri: KEY.to_owned(), file });
+        })
+        .await;
         let instance = service.protect().await;
         let point = service.add_point(1, "VaultStore").await;
         let body = json!({"properties": {"securitySettings": {"immutabilitySettings": {"state": "Unlocked"}}}});
@@ -96,7 +106,10 @@ impl Guarded {
             CriticalOperation::RemoveGuard => {
                 (Method::POST, format!("{}/unlockDelete", self.service.proxy()), only_list)
             }
-            CriticalOperation::ModifyEncryption => panic!("encryption settings cannot be changed"),
+            CriticalOperation::ModifyEncryption => {
+                let key = json!({"state": "Enabled", "keyVaultProperties": {"keyUri": KEY}});
+                (Method::PATCH, vault, settings(json!({"encryptionSettings": key})))
+            }
         }
     }
 

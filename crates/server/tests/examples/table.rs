@@ -1,9 +1,9 @@
 //! What each example needs and what comes of it.
 
-use Came::{Accepted, NotForBlobs, NotSupported};
+use Came::{Accepted, NotForBlobs};
 use Need::{
-    Account, Deleted, DeletedVault, Export, Guard, Job, Linked, Point, Policy, Protected, Stopped, Suspended, Unlocked,
-    Vault,
+    Account, Deleted, DeletedVault, Encrypted, Export, Guard, Job, Linked, Point, Policy, Protected, Stopped,
+    Suspended, Unlocked, Vault,
 };
 
 /// What there must be before the request, under the names that the example uses.
@@ -11,6 +11,8 @@ use Need::{
 pub(crate) enum Need {
     /// The vault.
     Vault,
+    /// The vault, encrypted under a key of its owner's, and its infrastructure as well.
+    Encrypted,
     /// A policy for blobs, in a vault that is there.
     Policy,
     /// A storage account.
@@ -46,8 +48,6 @@ pub(crate) enum Came {
     Accepted(u16),
     /// It is about something else than blobs and refused.
     NotForBlobs(u16, &'static str),
-    /// It is about something that this service does not do, and refused with what to do instead.
-    NotSupported(u16, &'static str),
 }
 
 /// An example.
@@ -101,17 +101,17 @@ pub(crate) const ROWS: &[Row] = &[
     // The provider.
     row("Operations/List", &[], Accepted(200)),
     row("CheckfeatureSupport", &[], Accepted(200)),
-    // Vaults. A GET says nothing of keys, so that of a vault with a key of the customer's shows any vault.
+    // Vaults. Infrastructure encryption is decided when a vault is made, so the PATCH that has it needs a vault that has it.
     row("VaultCRUD/CheckBackupVaultsNameAvailability", &[], Accepted(200)),
     row("VaultCRUD/PutBackupVault", &[], Accepted(201)),
     row("VaultCRUD/PutBackupVaultWithMSI", &[], Accepted(201)),
-    row("VaultCRUD/PutBackupVaultWithCMK", &[], NotSupported(400, PARAMETER)),
+    row("VaultCRUD/PutBackupVaultWithCMK", &[], Accepted(201)),
     row("PutBackupVaultWithUndelete", &[DeletedVault], Accepted(201)),
     row("VaultCRUD/PatchBackupVault", &[Vault], Accepted(200)),
-    row("VaultCRUD/PatchBackupVaultWithCMK", &[Vault], NotSupported(400, PARAMETER)),
+    row("VaultCRUD/PatchBackupVaultWithCMK", &[Encrypted], Accepted(202)),
     row("VaultCRUD/GetBackupVault", &[Vault], Accepted(200)),
     row("VaultCRUD/GetBackupVaultWithMSI", &[Vault], Accepted(200)),
-    row("VaultCRUD/GetBackupVaultWithCMK", &[Vault], Accepted(200)),
+    row("VaultCRUD/GetBackupVaultWithCMK", &[Encrypted], Accepted(200)),
     row("VaultCRUD/GetBackupVaultsInResourceGroup", &[Vault], Accepted(200)),
     row("VaultCRUD/GetBackupVaultsInSubscription", &[Vault], Accepted(200)),
     row("VaultCRUD/GetOperationResultPatch", &[Vault], Accepted(200)),

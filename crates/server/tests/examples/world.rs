@@ -1,10 +1,12 @@
 //! What there must be for an example to find its subject: a subscription of its own in one running service. No job is done but exports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use blobkeep_arm::ResourceId;
 use blobkeep_arm::id::fold;
 use blobkeep_server::Parts;
+use blobkeep_server::config::EncryptionKeyConfig;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,6 +22,19 @@ const BLOBS: &str = "Microsoft.Storage/storageAccounts/blobServices";
 /// What is only known when the service has given it out.
 const GIVEN_OUT: &[&str] = &["operationId", "jobId", "deletedVaultName"];
 
+/// The key that examples name, and another one.
+const KEYS: &[(u8, &str)] = &[
+    (1, "https://cmk2xkv.vault.azure.net/keys/Key1/0767b348bb1a4c07baa6c4ec0055d2b3"),
+    (2, "https://cmk2xkv.vault.azure.net/keys/Key2"),
+];
+
+/// A key of equal bytes that is made known to a service.
+fn key(dir: &Path, byte: u8, uri: &str) -> EncryptionKeyConfig {
+    let file = dir.join(format!("{byte}.key"));
+    std::fs::write(&file, [byte; 32]).unwrap();
+    EncryptionKeyConfig { uri: uri.to_owned(), file }
+}
+
 /// A service that does nothing by itself.
 pub(crate) struct World {
     pub(crate) service: Service,
@@ -31,7 +46,9 @@ impl World {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let parts = Parts { by_hand: true, ..Parts::default() };
-        let service = Service::start_at(config(&dir.path().join("data")), parts).await;
+        let mut config = config(&dir.path().join("data"));
+        config.encryption_keys = KEYS.iter().map(|(byte, uri)| key(dir.path(), *byte, uri)).collect();
+        let service = Service::start_at(config, parts).await;
         let world = Self { service, operations: operations(), _dir: dir };
         world
             .sql("CREATE TRIGGER hold AFTER INSERT ON jobs BEGIN UPDATE jobs SET not_before = 9000000000000000000 WHERE id = NEW.id; END")
@@ -203,6 +220,7 @@ impl<'a> Stage<'a> {
     pub(crate) async fn set(&mut self, need: Need) {
         match need {
             Need::Vault => self.make_vault().await,
+            Need::Encrypted => self.make_encrypted_vault().await,
             Need::Policy => self.make_policy().await,
             Need::Account => self.make_account().await,
             Need::Protected => self.protect("ProtectionConfigured").await,
@@ -224,6 +242,14 @@ impl<'a> Stage<'a> {
             "featureSettings": {"crossRegionRestoreSettings": {"state": "Enabled"}}}});
         let made = self.call("PUT", &self.vault(), body).await.expect(201);
         self.given_out.insert("operationId", last_segment(made.header("azure-asyncoperation")));
+    }
+
+    async fn make_encrypted_vault(&mut self) {
+        let encryption = json!({"state": "Enabled", "keyVaultProperties": {"keyUri": KEYS[1].1},
+            "kekIdentity": {"identityType": "SystemAssigned"}, "infrastructureEncryption": "Enabled"});
+        let body = json!({"location": self.names.location, "identity": {"type": "SystemAssigned"}, "properties": {
+            "securitySettings": {"encryptionSettings": encryption}}});
+        self.call("PUT", &self.vault(), body).await.expect(201);
     }
 
     async fn make_policy(&mut self) {

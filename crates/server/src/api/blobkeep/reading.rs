@@ -27,6 +27,7 @@ use crate::api::vaults::not_found;
 use crate::db;
 use crate::db::instances::StoredInstance;
 use crate::error::{ApiResult, fault};
+use crate::jobs::missing_key;
 
 /// What reading anything of a point needs.
 pub(super) const READ: &str = "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read";
@@ -160,6 +161,9 @@ fn no_such_point(point: &str, instance: &str) -> ApiError {
 
 /// What the engine says of a question, in the API's words.
 pub(super) fn refusal(error: &Error) -> ApiError {
+    if let Some(error) = missing_key(error) {
+        return error;
+    }
     match error.kind() {
         ErrorKind::NotFound => {
             ApiError::of(ErrorCode::UserErrorGenericResourceNotFound, &[("resource", &error.to_string())])
