@@ -22,6 +22,7 @@ mod scope;
 mod secret;
 mod serve;
 mod storage_account;
+mod tier;
 mod vault;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, version};
 use crate::scope::{self, VaultScope, text};
+use crate::tier::AccessTier;
 use crate::{Outcome, UsageError, instance, job, recovery_point};
 
 /// Restores: of a recovery point to another account, or of an instant in place
@@ -68,6 +69,9 @@ struct WantedArgs {
     /// Restores a chosen container under another name (again for more)
     #[arg(long, value_name = "OLD=NEW", requires = "container", conflicts_with = "time")]
     rename: Vec<String>,
+    /// The access tier that all restored block blobs get, instead of the one that each had
+    #[arg(long, value_name = "TIER", value_enum, ignore_case = true, conflicts_with = "time")]
+    access_tier: Option<AccessTier>,
 }
 
 /// Runs one verb.
@@ -153,6 +157,9 @@ async fn request(client: &Client, instance_id: &str, args: &WantedArgs) -> anyho
     if !args.container.is_empty() {
         let paths = paths(&args.container, &args.prefix, &args.rename)?;
         request["restoreTargetInfo"] = target_info("ItemLevelRestoreTargetInfo", &target, Some(paths));
+    }
+    if let Some(tier) = args.access_tier {
+        request["blobkeep"] = json!({ "accessTier": tier.word() });
     }
     Ok(request)
 }

@@ -136,6 +136,18 @@ impl Emulator {
         Some(stored_of(&blob))
     }
 
+    /// Sets the tier of a blob, which leaves its ETag as it is; says whether the blob was there.
+    pub fn set_tier(&self, account: &str, container: &str, name: &str, tier: &str) -> bool {
+        let now_us = self.shared().now_us();
+        let mut world = self.shared().write();
+        let container = world.accounts.get_mut(account).and_then(|known| known.containers.get_mut(container));
+        let Some(container) = container.filter(|container| container.get(name, None).is_some()) else { return false };
+        let Some(current) = container.family_mut(name).current.as_mut() else { return false };
+        let blob = Arc::make_mut(current);
+        (blob.tier, blob.tier_changed_us) = (Some(tier.to_owned()), Some(now_us));
+        true
+    }
+
     /// Removes a blob with its snapshots; says whether it was there.
     pub fn delete_blob(&self, account: &str, container: &str, name: &str) -> bool {
         let mut world = self.shared().write();

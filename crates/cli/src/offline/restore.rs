@@ -21,6 +21,7 @@ use super::{OutputArgs, VaultArgs, point};
 use crate::clock::SystemClock;
 use crate::output::{self, Format};
 use crate::progress::{ProgressView, StopFlag};
+use crate::tier::AccessTier;
 use crate::{Outcome, UsageError, place};
 
 /// Restores a recovery point, or chosen parts of it
@@ -63,6 +64,9 @@ pub(super) struct RestoreArgs {
     /// What to do about what is in the target already
     #[arg(long, value_enum, default_value_t)]
     on_conflict: ConflictRule,
+    /// The access tier that all restored block blobs get, instead of the one that each had
+    #[arg(long, value_name = "TIER", value_enum, ignore_case = true)]
+    access_tier: Option<AccessTier>,
     /// Writes to the target no faster than this: rates like 20MiB/s,50req/s, or by time of day (UTC unless zone= says otherwise)
     /// 'zone=+02:00; 08:00-18:00=20MiB/s,50req/s; else unlimited'
     #[arg(long, value_name = "RATES")]
@@ -114,7 +118,8 @@ pub(super) async fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
     let vault = args.vault.open(&place).await?;
     let point = point::choose(&vault, &args.point).await?;
     let selection = selection(&args, &vault, &point).await?;
-    let options = RestoreOptions { selection, on_conflict: args.on_conflict.into() };
+    let tier = args.access_tier.map(|tier| tier.word().to_owned());
+    let options = RestoreOptions { selection, on_conflict: args.on_conflict.into(), tier };
     if args.dry_run {
         return dry_run(&args, &vault, &point, &location, &options).await;
     }

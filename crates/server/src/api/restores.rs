@@ -100,6 +100,12 @@ fn check_in_place(stored: &StoredInstance, wanted: &RestoreRequest, target: &Res
             "a restore from OperationalStore turns containers back in place, under their own names",
         ));
     }
+    if wanted.tier.is_some() {
+        return Err(invalid(
+            "blobkeep.accessTier",
+            "a restore from OperationalStore turns blobs back with the tier that they had",
+        ));
+    }
     if wanted.option != RecoveryOption::FailIfExists {
         return Err(invalid(
             "restoreTargetInfo.recoveryOption",

@@ -196,7 +196,8 @@ async fn plan(prepared: &Prepared, spec: &RestoreSpec, state: &RestoreState) -> 
         }
         other => of_engine(&other, &spec.target),
     };
-    let options = RestoreOptions { selection: selection(spec), on_conflict: OnConflict::Overwrite };
+    let options =
+        RestoreOptions { selection: selection(spec), on_conflict: OnConflict::Overwrite, ..RestoreOptions::default() };
     let target: &dyn Target = prepared.account.target.as_ref();
     let plan = restore::plan(&prepared.vault, &prepared.point, target, &options, state).await.map_err(engine)?;
     let mut clashes = Vec::new();
@@ -251,7 +252,8 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &W
         restore::run_in_place(&prepared.vault, &prepared.point, source, target, &options, state, &journal, watch).await
     } else {
         plan(&prepared, spec, &state).await?;
-        let options = RestoreOptions { selection: selection(spec), on_conflict: on_conflict(spec) };
+        let tier = spec.tier.map(|tier| tier.as_str().to_owned());
+        let options = RestoreOptions { selection: selection(spec), on_conflict: on_conflict(spec), tier };
         restore::run(&prepared.vault, &prepared.point, prepared.account.target, &options, state, &journal, watch).await
     };
     let state = done.map_err(|e| of_engine(&e, &spec.target))?;

@@ -4,7 +4,7 @@
 //! Progress does not belong here; it is the worker's state.
 
 use blobkeep_arm::instance::BackupInstance;
-use blobkeep_arm::restore::{RecoveryOption, RestoreRequest, RestoreSelection, RestoreSource};
+use blobkeep_arm::restore::{AccessTier, RecoveryOption, RestoreRequest, RestoreSelection, RestoreSource};
 use blobkeep_arm::word::DataStore;
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +186,9 @@ pub struct RestoreSpec {
     pub option: RecoveryOption,
     /// The operational tier: blobs of the protected account are turned back where they are.
     pub in_place: bool,
+    /// The access tier of all restored block blobs, instead of the one that each had.
+    #[serde(default)]
+    pub tier: Option<AccessTier>,
 }
 
 impl RestoreSpec {
@@ -219,6 +222,7 @@ impl RestoreSpec {
             selection,
             option: request.option,
             in_place,
+            tier: request.tier,
         }
     }
 }

@@ -99,6 +99,9 @@ async fn the_operational_tier_is_restored_in_place_or_not_at_all() {
         request["restoreTargetInfo"]["recoveryOption"] = json!(option);
         refused(&service.post(&path, request).await, option);
     }
+    let mut archived = of_time(&own, &time);
+    archived["blobkeep"] = json!({"accessTier": "Archive"});
+    refused(&service.post(&path, archived).await, "accessTier");
     let good = of_time(&own, &time);
     assert_eq!(service.post(&path, good.clone()).await.status, 202);
     assert_eq!(service.queued("restore").await[0]["in_place"], true);

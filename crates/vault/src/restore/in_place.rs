@@ -128,6 +128,7 @@ async fn roll_all_back(
         shown: Shown::new(&state.counts),
         selection: Selection::default(),
         on_conflict: OnConflict::Overwrite,
+        tier: None,
         is_resumed: false,
         own: BTreeSet::new(),
     };

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::error::{Error, Result};
-use crate::item::{BlobEntry, Item};
+use crate::item::{BlobEntry, BlobKind, Item};
 use crate::manifest::{OwnedKey, Root};
 use crate::monitor::Monitor;
 use crate::point::Point;
@@ -49,6 +49,8 @@ pub struct RestoreOptions {
     pub selection: Selection,
     /// What to do about blobs that are there.
     pub on_conflict: OnConflict,
+    /// The access tier that block blobs get (`Hot`, `Cool`, `Cold`, `Archive`) instead of the one that they had.
+    pub tier: Option<String>,
 }
 
 /// How far a restore has come. A caller that keeps it can go on after a crash.
@@ -145,6 +147,7 @@ async fn run_registered(
         shown: Shown::new(&state.counts),
         selection,
         on_conflict: options.on_conflict,
+        tier: options.tier.as_deref(),
         is_resumed,
         own: state.containers.clone(),
     };
@@ -159,6 +162,7 @@ struct Work<'a> {
     shown: Shown,
     selection: Selection,
     on_conflict: OnConflict,
+    tier: Option<&'a str>,
     is_resumed: bool,
     own: BTreeSet<String>,
 }
@@ -214,6 +218,10 @@ impl Work<'_> {
         let name = self.selection.target_name(&entry.container);
         if name != entry.container {
             entry.container = name.to_owned();
+        }
+        // Others cannot be given one.
+        if let (Some(tier), BlobKind::Block) = (self.tier, entry.kind) {
+            entry.tier = Some(tier.to_owned());
         }
         entry
     }
