@@ -179,8 +179,11 @@ class ServiceHistory(History):
         self._check_points(instance)
 
     def policy(self, chance: random.Random, how: Optional[str]) -> None:
-        """The policy keeps points for another number of days: those that are there get another expiry."""
-        self.days = self.days % 30 + chance.randint(7, 14)
+        """The policy keeps points for another number of days: those that are there get another expiry.
+
+        Not fewer than the 14 days of soft delete, for which a point stays that a shorter policy drops.
+        """
+        self.days = 14 + (self.days + chance.randint(7, 14)) % 30
         path = f"{self.vault}/backupPolicies/daily"
 
         def work() -> None:

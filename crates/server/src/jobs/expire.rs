@@ -6,7 +6,7 @@ use blobkeep_arm::instance::{Deletion, ProtectionState};
 use blobkeep_arm::point::PointFilter;
 use blobkeep_arm::policy::Policy;
 use blobkeep_arm::schedule;
-use blobkeep_arm::vault::ImmutabilityState;
+use blobkeep_arm::vault::{ImmutabilityState, SoftDeleteState};
 use blobkeep_arm::word::DataStore;
 use blobkeep_vault::state::{self, Chain, Change, State};
 use blobkeep_vault::{Timestamp, Vault};
@@ -21,7 +21,8 @@ use crate::auth::Granted;
 use crate::db::{self, instances::StoredInstance, jobs::Job, points::Point};
 
 /// What the vault does not let go, and nobody knows until when, is tried again after a day, in microseconds.
-const DELAY_MICROS: i64 = 24 * 3600 * 1_000_000;
+const DELAY_MICROS: i64 = MICROS_PER_DAY;
+const MICROS_PER_DAY: i64 = 24 * 3600 * 1_000_000;
 
 /// Does the job.
 pub(super) async fn run(app: &Arc<App>, _job: &Job, spec: &ExpireSpec) -> Result<Done, Fault> {
@@ -146,10 +147,23 @@ async fn reconcile(app: &App, instance: &StoredInstance, state: &State) -> Resul
     Ok(())
 }
 
-/// When a point in the vault tier expires once it follows a policy (none: never).
-pub(crate) fn expiry_under(policy: &Policy, vault: &db::vaults::Vault, point: &Point) -> Option<i64> {
+/// When a point in the vault tier expires once it follows a policy from now on (none: never).
+pub(crate) fn expiry_under(policy: &Policy, vault: &db::vaults::Vault, point: &Point, now: i64) -> Option<i64> {
     let expires_at = schedule::expiry(policy, DataStore::VaultStore, &point.tag, point.created_at);
-    if may_become(vault, point.expires_at, expires_at) { expires_at } else { point.expires_at }
+    if !may_become(vault, point.expires_at, expires_at) {
+        return point.expires_at;
+    }
+    let keeps_deleted = vault.properties.soft_delete_state() != Some(SoftDeleteState::Off);
+    let soft_delete_end = now + i64::from(vault.properties.soft_delete_days()) * MICROS_PER_DAY;
+    if keeps_deleted { softened(point.expires_at, expires_at, soft_delete_end) } else { expires_at }
+}
+
+/// A point that is to go sooner than it was (none: never) is deleted as far as its owner is concerned. So it stays until the end of its
+/// soft deletion, but not longer than it would have. Doing this again later does not put the end off any further.
+fn softened(was: Option<i64>, wanted: Option<i64>, soft_delete_end: i64) -> Option<i64> {
+    let wanted = wanted?;
+    let was = was.unwrap_or(i64::MAX);
+    Some(if wanted < was { wanted.max(was.min(soft_delete_end)) } else { wanted })
 }
 
 /// Whether a point may expire at another time (none: never): in an immutable vault nothing goes sooner than was promised.
@@ -166,7 +180,7 @@ async fn recalculate(app: &App, subject: &Subject, chain: &Chain<'_>) -> Result<
     let points = db::points::list(&mut reader, &granted, key, DataStore::VaultStore, PointFilter::default()).await?;
     drop(reader);
     for point in points {
-        let expires_at = expiry_under(&subject.policy.policy, &subject.vault, &point);
+        let expires_at = expiry_under(&subject.policy.policy, &subject.vault, &point, app.now());
         if expires_at != point.expires_at {
             set_expiry(app, subject, chain, &point.id, expires_at).await?;
         }
@@ -188,4 +202,30 @@ pub(super) async fn set_expiry(
     db::points::set_expiry(&mut writer, &Granted::service(), &subject.instance.key, point, expires_at).await?;
     writer.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::softened;
+
+    #[test]
+    fn what_is_to_go_sooner_stays_until_its_soft_deletion_ends_and_not_longer_than_it_would_have() {
+        let end = 100;
+        for (was, wanted, expected) in [
+            (Some(500), Some(50), Some(100)),
+            (Some(500), Some(200), Some(200)),
+            (Some(70), Some(50), Some(70)),
+            (None, Some(50), Some(100)),
+            (None, Some(200), Some(200)),
+            (Some(50), Some(500), Some(500)),
+            (Some(50), None, None),
+            (Some(50), Some(50), Some(50)),
+            (None, None, None),
+        ] {
+            assert_eq!(softened(was, wanted, end), expected, "from {was:?} to {wanted:?}");
+        }
+        let once = softened(Some(500), Some(50), end);
+        assert_eq!(softened(once, Some(50), end + 60), once, "a later look does not put the end off");
+        assert_eq!(softened(once, Some(500), end + 60), Some(500), "a longer policy gives the time back");
+    }
 }

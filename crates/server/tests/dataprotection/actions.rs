@@ -1,5 +1,7 @@
 //! Actions of our own that change or tell what the database knows: cancelling jobs, previews and versions of policies.
 
+use blobkeep_arm::time::parse_instant;
+use blobkeep_server::clock::{Clock, SystemClock};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -114,15 +116,21 @@ fn kept_for(duration: &str) -> Value {
     policy
 }
 
-/// Three points that live on for years, and the path of the preview of their policy.
+/// Three points that live on for years in a vault without soft delete, and the path of the preview of their policy.
 async fn with_points(service: &mut Service) -> String {
     service.protect().await;
+    assert_eq!(set_soft_delete(service, "Off").await.status, 200);
     for number in 1..=3 {
         service.add_point(number, "VaultStore").await;
     }
     service.add_point(4, "OperationalStore").await;
     service.sql(&format!("UPDATE recovery_points SET expires_at = created_at + {}", 3660 * DAY_MICROS)).await;
     format!("{}/backupPolicies/BlobBackup-Policy/providers/Blobkeep.DataProtection/preview", service.vault())
+}
+
+async fn set_soft_delete(service: &Service, state: &str) -> Answer {
+    let settings = json!({"softDeleteSettings": {"state": state, "retentionDurationInDays": 30}});
+    service.patch(&service.vault(), json!({"properties": {"securitySettings": settings}})).await
 }
 
 fn counts(answer: &Answer) -> [Value; 4] {
@@ -155,6 +163,21 @@ async fn a_preview_tells_what_a_policy_would_do_to_points_and_does_nothing() {
     assert_eq!(refusal(&service.post(&path, json!({"properties": {}})).await).0, 400, "what a PUT refuses");
     let none = path.replace("BlobBackup-Policy", "none");
     assert_eq!(refusal(&service.post(&none, kept_for("P7D")).await), (404, "ResourceNotFound".to_owned()));
+}
+
+#[tokio::test]
+async fn what_a_shorter_policy_drops_is_kept_for_the_days_of_soft_delete() {
+    let mut service = Service::start().await;
+    let path = with_points(&mut service).await;
+    for state in ["On", "AlwaysOn"] {
+        assert_eq!(set_soft_delete(&service, state).await.status, 200);
+        let before = SystemClock.now_micros();
+        let answer = service.post(&path, kept_for("P7D")).await;
+        assert_eq!(counts(&answer), [1, 0, 3, 0].map(|count| json!(count)), "{state}");
+        let ends = parse_instant(answer.json()["points"][0]["newExpiryTime"].as_str().unwrap()).unwrap();
+        let kept_for = ends - before;
+        assert!((30 * DAY_MICROS..30 * DAY_MICROS + 60_000_000).contains(&kept_for), "{state}: {kept_for}");
+    }
 }
 
 #[tokio::test]

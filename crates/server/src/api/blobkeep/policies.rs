@@ -95,7 +95,7 @@ impl Preview {
         let others = db::points::page(conn, granted, key, DataStore::OperationalStore, all, None, 1).await?;
         let newest = points.first().into_iter().chain(&others).max_by_key(|point| point.created_at);
         for point in &points {
-            let expires_at = expiry_under(policy, vault, point);
+            let expires_at = expiry_under(policy, vault, point, now);
             if expires_at == point.expires_at {
                 continue;
             }
