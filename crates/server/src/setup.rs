@@ -429,7 +429,7 @@ mod tests {
         let installation = open(dir.path(), NOW).await.unwrap();
         let mut tx = installation.db.write().await.unwrap();
         db::principals::delete(&mut tx, &first.3).await.unwrap();
-        sqlx::query("DELETE FROM meta WHERE key = $1").bind(super::FIRST_PRINCIPAL).execute(&mut *tx).await.unwrap();
+        db::meta::remove(&mut tx, super::FIRST_PRINCIPAL).await.unwrap();
         tx.commit().await.unwrap();
         installation.db.close().await;
         drop(installation);

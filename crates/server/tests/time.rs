@@ -7,6 +7,7 @@ mod common;
 
 use blobkeep_emulator::SeedBlob;
 use blobkeep_server::clock::{Clock, SystemClock};
+use blobkeep_server::db::query;
 use common::world::{DAY, HOUR, World, vaulted};
 use serde_json::json;
 
@@ -54,10 +55,7 @@ async fn a_backup_that_was_held_up_is_kept_as_long_as_its_policy_says_from_its_p
     world.service.call("POST", &format!("{}/backup", world.instance), Some(wanted)).await.expect(202);
     let mut tx = world.service.running.app().db.write().await.unwrap();
     // As if a worker had begun, and had died on the way.
-    sqlx::query("UPDATE jobs SET started_at = created_at - 60000000 WHERE kind = 'backup'")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    query("UPDATE jobs SET started_at = created_at - 60000000 WHERE kind = 'backup'").execute(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
     world.tick().await;
 

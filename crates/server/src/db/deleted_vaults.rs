@@ -3,11 +3,9 @@
 
 use blobkeep_arm::ResourceId;
 use blobkeep_arm::deleted_vault::{self, VaultDeletion};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::vaults::{self, Vault};
-use super::{Conn, DbError, DbResult, dialect};
+use super::{Conn, DbError, DbResult, Row, dialect, query};
 use crate::auth::Granted;
 
 /// A vault stays for this long after the last of its instances, in microseconds (recorded: ten minutes).
@@ -29,7 +27,7 @@ impl DeletedVault {
     }
 }
 
-fn read(row: &SqliteRow) -> DbResult<DeletedVault> {
+fn read(row: &Row) -> DbResult<DeletedVault> {
     let vault = vaults::read(row)?;
     let missing = |column: &str| DbError::bad_row(format!("backup_vaults {}", vault.key), format!("no {column}"));
     let name: Option<String> = row.try_get("deleted_name")?;
@@ -52,7 +50,7 @@ fn read(row: &SqliteRow) -> DbResult<DeletedVault> {
 pub async fn put(conn: &mut Conn, _granted: &Granted, vault: &Vault, deletion: &VaultDeletion) -> DbResult<String> {
     let key = deleted_vault::id(&vault.subscription_id, &vault.location, &deletion.name).folded();
     rekey(conn, &vault.key, &key).await?;
-    sqlx::query(
+    query(
         "UPDATE backup_vaults SET deleted_name = $2, deleted_at = $3, purge_at = $4, delete_activity_id = $5,
              principal_id = NULL, updated_at = $3
          WHERE key = $1",
@@ -74,7 +72,7 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, vault: &Vault, deletion: &
 pub async fn restore(conn: &mut Conn, _granted: &Granted, deleted: DeletedVault, now: i64) -> DbResult<Vault> {
     let key = blobkeep_arm::id::fold(&deleted.vault.id);
     rekey(conn, &deleted.vault.key, &key).await?;
-    sqlx::query(
+    query(
         "UPDATE backup_vaults SET deleted_name = NULL, deleted_at = NULL, purge_at = NULL, delete_activity_id = NULL,
              updated_at = $2
          WHERE key = $1",
@@ -93,7 +91,7 @@ pub fn rekeyed(key: &str, from: &str, to: &str) -> String {
 
 /// Gives a vault and everything inside another key. Rows refer to each other, so the database looks at that only when all are moved.
 async fn rekey(conn: &mut Conn, from: &str, to: &str) -> DbResult<()> {
-    sqlx::query(dialect::DEFER_FOREIGN_KEYS).execute(&mut *conn).await?;
+    query(dialect::DEFER_FOREIGN_KEYS).execute(&mut *conn).await?;
     let moves = [
         // Of the vault itself and of what has a stamp inside.
         "UPDATE resource_stamps SET key = $2 || substr(key, length($1) + 1),
@@ -118,7 +116,7 @@ async fn rekey(conn: &mut Conn, from: &str, to: &str) -> DbResult<()> {
         "UPDATE backup_vaults SET key = $2 WHERE key = $1",
     ];
     for statement in moves {
-        sqlx::query(statement).bind(from).bind(to).execute(&mut *conn).await?;
+        query(statement).bind(from).bind(to).execute(&mut *conn).await?;
     }
     Ok(())
 }
@@ -128,7 +126,7 @@ async fn rekey(conn: &mut Conn, from: &str, to: &str) -> DbResult<()> {
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<DeletedVault>> {
-    let row = sqlx::query("SELECT * FROM backup_vaults WHERE key = $1 AND deleted_at IS NOT NULL")
+    let row = query("SELECT * FROM backup_vaults WHERE key = $1 AND deleted_at IS NOT NULL")
         .bind(key)
         .fetch_optional(conn)
         .await?;
@@ -147,7 +145,7 @@ pub async fn list(
     after: &str,
     limit: i64,
 ) -> DbResult<Vec<DeletedVault>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM backup_vaults
          WHERE subscription_key = $1 AND deleted_at IS NOT NULL AND purge_at > $2 AND key > $3 ORDER BY key LIMIT $4",
     )
@@ -165,7 +163,7 @@ pub async fn list(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResult<Vec<DeletedVault>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT v.* FROM backup_vaults v WHERE v.deleted_at IS NOT NULL AND v.purge_at <= $1
            AND NOT EXISTS (SELECT 1 FROM backup_instances i WHERE i.vault_key = v.key)
          ORDER BY v.purge_at, v.key",
@@ -181,7 +179,7 @@ pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResul
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn put_off(conn: &mut Conn, _granted: &Granted, vault_key: &str, purge_at: i64) -> DbResult<()> {
-    sqlx::query("UPDATE backup_vaults SET purge_at = $2 WHERE key = $1 AND deleted_at IS NOT NULL AND purge_at < $2")
+    query("UPDATE backup_vaults SET purge_at = $2 WHERE key = $1 AND deleted_at IS NOT NULL AND purge_at < $2")
         .bind(vault_key)
         .bind(purge_at)
         .execute(conn)
@@ -199,10 +197,7 @@ pub async fn purge(conn: &mut Conn, granted: &Granted, vault_key: &str) -> DbRes
     for policy in super::policies::list(conn, granted, vault_key).await? {
         super::policies::delete(conn, granted, &policy.key).await?;
     }
-    sqlx::query("DELETE FROM jobs WHERE vault_key = $1 AND ended_at IS NOT NULL")
-        .bind(vault_key)
-        .execute(&mut *conn)
-        .await?;
+    query("DELETE FROM jobs WHERE vault_key = $1 AND ended_at IS NOT NULL").bind(vault_key).execute(&mut *conn).await?;
     super::exports::forget_of_vault(conn, vault_key).await?;
     vaults::delete(conn, granted, vault_key).await
 }

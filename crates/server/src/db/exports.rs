@@ -1,9 +1,6 @@
 //! Exports of a vault's jobs.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, Row, query};
 use crate::auth::Granted;
 
 /// An export.
@@ -23,7 +20,7 @@ pub struct Export {
     pub error: Option<String>,
 }
 
-fn read(row: &SqliteRow) -> DbResult<Export> {
+fn read(row: &Row) -> DbResult<Export> {
     Ok(Export {
         id: row.try_get("id")?,
         vault_key: row.try_get("vault_key")?,
@@ -39,7 +36,7 @@ fn read(row: &SqliteRow) -> DbResult<Export> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn create(conn: &mut Conn, _granted: &Granted, export: &Export) -> DbResult<()> {
-    sqlx::query("INSERT INTO exports (id, vault_key, principal_id, created_at) VALUES ($1, $2, $3, $4)")
+    query("INSERT INTO exports (id, vault_key, principal_id, created_at) VALUES ($1, $2, $3, $4)")
         .bind(&export.id)
         .bind(&export.vault_key)
         .bind(&export.principal_id)
@@ -54,7 +51,7 @@ pub async fn create(conn: &mut Conn, _granted: &Granted, export: &Export) -> DbR
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, vault_key: &str, id: &str) -> DbResult<Option<Export>> {
-    let row = sqlx::query("SELECT * FROM exports WHERE id = $1 AND vault_key = $2")
+    let row = query("SELECT * FROM exports WHERE id = $1 AND vault_key = $2")
         .bind(id.to_lowercase())
         .bind(vault_key)
         .fetch_optional(conn)
@@ -67,7 +64,7 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, vault_key: &str, id: &str)
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn unfinished(conn: &mut Conn, _granted: &Granted, vault_key: &str, since: i64) -> DbResult<Option<Export>> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT * FROM exports WHERE vault_key = $1 AND created_at >= $2 AND ended_at IS NULL
          ORDER BY created_at DESC LIMIT 1",
     )
@@ -83,7 +80,7 @@ pub async fn unfinished(conn: &mut Conn, _granted: &Granted, vault_key: &str, si
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn finish(conn: &mut Conn, id: &str, error: Option<&str>, now: i64) -> DbResult<()> {
-    sqlx::query("UPDATE exports SET ended_at = $2, error = $3 WHERE id = $1")
+    query("UPDATE exports SET ended_at = $2, error = $3 WHERE id = $1")
         .bind(id)
         .bind(now)
         .bind(error)
@@ -97,7 +94,7 @@ pub async fn finish(conn: &mut Conn, id: &str, error: Option<&str>, now: i64) ->
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub(super) async fn forget_of_vault(conn: &mut Conn, vault_key: &str) -> DbResult<()> {
-    sqlx::query("DELETE FROM exports WHERE vault_key = $1").bind(vault_key).execute(conn).await?;
+    query("DELETE FROM exports WHERE vault_key = $1").bind(vault_key).execute(conn).await?;
     Ok(())
 }
 
@@ -106,7 +103,7 @@ pub(super) async fn forget_of_vault(conn: &mut Conn, vault_key: &str) -> DbResul
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn forget_begun_before(conn: &mut Conn, instant: i64) -> DbResult<u64> {
-    let done = sqlx::query("DELETE FROM exports WHERE created_at < $1").bind(instant).execute(conn).await?;
+    let done = query("DELETE FROM exports WHERE created_at < $1").bind(instant).execute(conn).await?;
     Ok(done.rows_affected())
 }
 
@@ -115,6 +112,6 @@ pub async fn forget_begun_before(conn: &mut Conn, instant: i64) -> DbResult<u64>
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn ids(conn: &mut Conn) -> DbResult<Vec<String>> {
-    let rows = sqlx::query("SELECT id FROM exports").fetch_all(conn).await?;
+    let rows = query("SELECT id FROM exports").fetch_all(conn).await?;
     rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
 }

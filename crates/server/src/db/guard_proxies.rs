@@ -1,9 +1,6 @@
 //! The links of vaults to resource guards, and deletions that were unlocked for a while.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Conn, DbResult, from_json};
+use super::{Conn, DbResult, Row, from_json, query};
 use crate::auth::Granted;
 
 /// The link of a vault to its guard.
@@ -38,7 +35,7 @@ pub struct Link {
     pub exclusions: Vec<String>,
 }
 
-fn read(row: &SqliteRow) -> DbResult<Link> {
+fn read(row: &Row) -> DbResult<Link> {
     let id: String = row.try_get("id")?;
     let exclusions: String = row.try_get("exclusions")?;
     Ok(Link {
@@ -62,7 +59,7 @@ fn read(row: &SqliteRow) -> DbResult<Link> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn of_vault(conn: &mut Conn, _granted: &Granted, vault_key: &str) -> DbResult<Option<Link>> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT p.*, g.id AS guard_id, g.exclusions FROM resource_guard_proxies p
          JOIN resource_guards g ON g.key = p.guard_key WHERE p.vault_key = $1",
     )
@@ -77,7 +74,7 @@ pub async fn of_vault(conn: &mut Conn, _granted: &Granted, vault_key: &str) -> D
 /// # Errors
 /// [`super::DbError`] when the database fails, vault or guard are not there, or the vault has a link of another name.
 pub async fn put(conn: &mut Conn, _granted: &Granted, proxy: &Proxy) -> DbResult<()> {
-    sqlx::query(
+    query(
         "DELETE FROM unlocked_deletes WHERE vault_key = $1
              AND NOT EXISTS (SELECT 1 FROM resource_guard_proxies WHERE vault_key = $1 AND guard_key = $2)",
     )
@@ -85,7 +82,7 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, proxy: &Proxy) -> DbResult
     .bind(&proxy.guard_key)
     .execute(&mut *conn)
     .await?;
-    sqlx::query(
+    query(
         "INSERT INTO resource_guard_proxies (key, id, name, vault_key, guard_key, description, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (key) DO UPDATE SET guard_key = excluded.guard_key, description = excluded.description,
@@ -110,13 +107,13 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, proxy: &Proxy) -> DbResult
 /// [`super::DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, proxy: &Proxy) -> DbResult<()> {
     super::stamps::forget(conn, &proxy.key).await?;
-    sqlx::query("DELETE FROM resource_guard_proxies WHERE key = $1").bind(&proxy.key).execute(&mut *conn).await?;
-    sqlx::query("DELETE FROM unlocked_deletes WHERE vault_key = $1").bind(&proxy.vault_key).execute(&mut *conn).await?;
+    query("DELETE FROM resource_guard_proxies WHERE key = $1").bind(&proxy.key).execute(&mut *conn).await?;
+    query("DELETE FROM unlocked_deletes WHERE vault_key = $1").bind(&proxy.vault_key).execute(&mut *conn).await?;
     set_guarded(conn, &proxy.vault_key, false).await
 }
 
 async fn set_guarded(conn: &mut Conn, vault_key: &str, is_guarded: bool) -> DbResult<()> {
-    sqlx::query("UPDATE backup_vaults SET is_guarded = $2 WHERE key = $1")
+    query("UPDATE backup_vaults SET is_guarded = $2 WHERE key = $1")
         .bind(vault_key)
         .bind(i64::from(is_guarded))
         .execute(&mut *conn)
@@ -136,8 +133,8 @@ pub async fn unlock(
     now: i64,
     expires_at: i64,
 ) -> DbResult<()> {
-    sqlx::query("DELETE FROM unlocked_deletes WHERE expires_at <= $1").bind(now).execute(&mut *conn).await?;
-    sqlx::query(
+    query("DELETE FROM unlocked_deletes WHERE expires_at <= $1").bind(now).execute(&mut *conn).await?;
+    query(
         "INSERT INTO unlocked_deletes (resource_key, principal_id, vault_key, expires_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (resource_key, principal_id) DO UPDATE SET expires_at = excluded.expires_at",
     )
@@ -155,12 +152,11 @@ pub async fn unlock(
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn use_unlock(conn: &mut Conn, granted: &Granted, resource_key: &str, now: i64) -> DbResult<bool> {
-    let used =
-        sqlx::query("DELETE FROM unlocked_deletes WHERE resource_key = $1 AND principal_id = $2 AND expires_at > $3")
-            .bind(resource_key)
-            .bind(granted.principal_id())
-            .bind(now)
-            .execute(conn)
-            .await?;
+    let used = query("DELETE FROM unlocked_deletes WHERE resource_key = $1 AND principal_id = $2 AND expires_at > $3")
+        .bind(resource_key)
+        .bind(granted.principal_id())
+        .bind(now)
+        .execute(conn)
+        .await?;
     Ok(used.rows_affected() > 0)
 }

@@ -1,10 +1,8 @@
 //! Resource guards.
 
 use serde_json::{Map, Value};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbResult, from_json, to_json};
+use super::{Conn, DbResult, Row, from_json, query, to_json};
 use crate::auth::Granted;
 
 /// A resource guard.
@@ -32,7 +30,7 @@ pub struct Guard {
     pub updated_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<Guard> {
+fn read(row: &Row) -> DbResult<Guard> {
     let id: String = row.try_get("id")?;
     let what = format!("resource_guards {id}");
     let tags: String = row.try_get("tags")?;
@@ -56,7 +54,7 @@ fn read(row: &SqliteRow) -> DbResult<Guard> {
 /// # Errors
 /// [`super::DbError`] when the database fails or the group is not there.
 pub async fn put(conn: &mut Conn, _granted: &Granted, guard: &Guard) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO resource_guards (key, id, name, subscription_key, group_key, location, tags, exclusions,
              created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -83,7 +81,7 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, guard: &Guard) -> DbResult
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<Guard>> {
-    let row = sqlx::query("SELECT * FROM resource_guards WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM resource_guards WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -92,7 +90,7 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list_in_group(conn: &mut Conn, group_key: &str, after: &str, limit: i64) -> DbResult<Vec<Guard>> {
-    let rows = sqlx::query("SELECT * FROM resource_guards WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+    let rows = query("SELECT * FROM resource_guards WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
         .bind(group_key)
         .bind(after)
         .bind(limit)
@@ -111,13 +109,12 @@ pub async fn list_in_subscription(
     after: &str,
     limit: i64,
 ) -> DbResult<Vec<Guard>> {
-    let rows =
-        sqlx::query("SELECT * FROM resource_guards WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
-            .bind(subscription_id.to_lowercase())
-            .bind(after)
-            .bind(limit)
-            .fetch_all(conn)
-            .await?;
+    let rows = query("SELECT * FROM resource_guards WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+        .bind(subscription_id.to_lowercase())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(read).collect()
 }
 
@@ -126,7 +123,7 @@ pub async fn list_in_subscription(
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn vaults_of(conn: &mut Conn, _granted: &Granted, guard_key: &str) -> DbResult<Vec<String>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT v.id FROM resource_guard_proxies p JOIN backup_vaults v ON v.key = p.vault_key
          WHERE p.guard_key = $1 ORDER BY v.key",
     )
@@ -142,6 +139,6 @@ pub async fn vaults_of(conn: &mut Conn, _granted: &Granted, guard_key: &str) -> 
 /// [`super::DbError`] when the database fails or a vault is still linked to it.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
     super::stamps::forget(conn, key).await?;
-    sqlx::query("DELETE FROM resource_guards WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM resource_guards WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

@@ -4,10 +4,8 @@
 
 use blobkeep_arm::instance::{BackupInstance, Deletion, ProtectionState};
 use serde_json::{Map, Value};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbError, DbResult, from_json, to_json};
+use super::{Conn, DbError, DbResult, Row, from_json, query, to_json};
 use crate::auth::Granted;
 
 /// A stored instance.
@@ -49,7 +47,7 @@ pub struct StoredInstance {
     pub updated_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<StoredInstance> {
+fn read(row: &Row) -> DbResult<StoredInstance> {
     let id: String = row.try_get("id")?;
     let what = format!("backup_instances {id}");
     let properties: String = row.try_get("properties")?;
@@ -77,13 +75,13 @@ fn read(row: &SqliteRow) -> DbResult<StoredInstance> {
     })
 }
 
-fn deletion(row: &SqliteRow) -> DbResult<Option<Deletion>> {
-    let Some(deleted_at) = row.try_get::<Option<i64>, _>("deleted_at")? else { return Ok(None) };
+fn deletion(row: &Row) -> DbResult<Option<Deletion>> {
+    let Some(deleted_at) = row.try_get::<Option<i64>>("deleted_at")? else { return Ok(None) };
     let activity_id: Option<String> = row.try_get("delete_activity_id")?;
     Ok(Some(Deletion {
         deleted_at,
-        billing_end: row.try_get::<Option<i64>, _>("billing_end")?.unwrap_or(deleted_at),
-        purge_at: row.try_get::<Option<i64>, _>("purge_at")?.unwrap_or(deleted_at),
+        billing_end: row.try_get::<Option<i64>>("billing_end")?.unwrap_or(deleted_at),
+        purge_at: row.try_get::<Option<i64>>("purge_at")?.unwrap_or(deleted_at),
         activity_id: activity_id.unwrap_or_default(),
     }))
 }
@@ -93,7 +91,7 @@ fn deletion(row: &SqliteRow) -> DbResult<Option<Deletion>> {
 /// # Errors
 /// A duplicate ([`DbError::is_duplicate`]) when the name is taken or the account is protected already.
 pub async fn create(conn: &mut Conn, _granted: &Granted, stored: &StoredInstance) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO backup_instances (key, id, name, vault_key, instance_uuid, datasource_key, properties, policy_key,
              protection_state, provisioning_state, created_at, updated_at, tags)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)",
@@ -128,7 +126,7 @@ pub async fn set_state(
     error: Option<&Value>,
     now: i64,
 ) -> DbResult<()> {
-    sqlx::query(
+    query(
         "UPDATE backup_instances SET protection_state = $2, provisioning_state = $3, error = $4, updated_at = $5
          WHERE key = $1",
     )
@@ -155,7 +153,7 @@ pub async fn set_configured(
     now: i64,
 ) -> DbResult<()> {
     set_state(conn, granted, key, ProtectionState::ProtectionConfigured, "Succeeded", None, now).await?;
-    sqlx::query(
+    query(
         "UPDATE backup_instances SET configured_at = COALESCE(configured_at, $2), next_run_at = $3,
              look_at = COALESCE(look_at, $2)
          WHERE key = $1",
@@ -173,7 +171,7 @@ pub async fn set_configured(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn clear_schedule(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
-    sqlx::query("UPDATE backup_instances SET configured_at = NULL, next_run_at = NULL, look_at = NULL WHERE key = $1")
+    query("UPDATE backup_instances SET configured_at = NULL, next_run_at = NULL, look_at = NULL WHERE key = $1")
         .bind(key)
         .execute(conn)
         .await?;
@@ -185,7 +183,7 @@ pub async fn clear_schedule(conn: &mut Conn, _granted: &Granted, key: &str) -> D
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn set_next_run(conn: &mut Conn, _granted: &Granted, key: &str, next_run_at: Option<i64>) -> DbResult<()> {
-    sqlx::query("UPDATE backup_instances SET next_run_at = $2 WHERE key = $1")
+    query("UPDATE backup_instances SET next_run_at = $2 WHERE key = $1")
         .bind(key)
         .bind(next_run_at)
         .execute(conn)
@@ -205,15 +203,13 @@ pub async fn apply_update(
     policy_key: &str,
     now: i64,
 ) -> DbResult<()> {
-    sqlx::query(
-        "UPDATE backup_instances SET properties = $2, policy_key = $3, updated_at = $4, look_at = $4 WHERE key = $1",
-    )
-    .bind(key)
-    .bind(to_json("instance", instance)?)
-    .bind(policy_key)
-    .bind(now)
-    .execute(&mut *conn)
-    .await?;
+    query("UPDATE backup_instances SET properties = $2, policy_key = $3, updated_at = $4, look_at = $4 WHERE key = $1")
+        .bind(key)
+        .bind(to_json("instance", instance)?)
+        .bind(policy_key)
+        .bind(now)
+        .execute(&mut *conn)
+        .await?;
     super::stamps::moved_on(conn, key).await
 }
 
@@ -228,7 +224,7 @@ pub async fn set_tags(
     tags: &Map<String, Value>,
     now: i64,
 ) -> DbResult<()> {
-    sqlx::query("UPDATE backup_instances SET tags = $2, updated_at = $3 WHERE key = $1")
+    query("UPDATE backup_instances SET tags = $2, updated_at = $3 WHERE key = $1")
         .bind(key)
         .bind(to_json("tags", tags)?)
         .bind(now)
@@ -242,7 +238,7 @@ pub async fn set_tags(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn set_deletion(conn: &mut Conn, _granted: &Granted, key: &str, deletion: Option<&Deletion>) -> DbResult<()> {
-    sqlx::query(
+    query(
         "UPDATE backup_instances SET deleted_at = $2, billing_end = $3, purge_at = $4, delete_activity_id = $5
          WHERE key = $1",
     )
@@ -261,7 +257,7 @@ pub async fn set_deletion(conn: &mut Conn, _granted: &Granted, key: &str, deleti
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<StoredInstance>> {
-    let row = sqlx::query("SELECT * FROM backup_instances WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM backup_instances WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -290,7 +286,7 @@ pub async fn page(
     after: &str,
     limit: i64,
 ) -> DbResult<Vec<StoredInstance>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM backup_instances
          WHERE vault_key = $1 AND (protection_state = 'SoftDeleted') = ($2 = 1) AND key > $3 ORDER BY key LIMIT $4",
     )
@@ -312,11 +308,10 @@ pub async fn by_datasource(
     _granted: &Granted,
     datasource_key: &str,
 ) -> DbResult<Option<StoredInstance>> {
-    let row =
-        sqlx::query("SELECT * FROM backup_instances WHERE datasource_key = $1 AND protection_state <> 'SoftDeleted'")
-            .bind(datasource_key)
-            .fetch_optional(conn)
-            .await?;
+    let row = query("SELECT * FROM backup_instances WHERE datasource_key = $1 AND protection_state <> 'SoftDeleted'")
+        .bind(datasource_key)
+        .fetch_optional(conn)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -325,7 +320,7 @@ pub async fn by_datasource(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn by_policy(conn: &mut Conn, _granted: &Granted, policy_key: &str) -> DbResult<Vec<StoredInstance>> {
-    let rows = sqlx::query("SELECT * FROM backup_instances WHERE policy_key = $1 ORDER BY key")
+    let rows = query("SELECT * FROM backup_instances WHERE policy_key = $1 ORDER BY key")
         .bind(policy_key)
         .fetch_all(conn)
         .await?;
@@ -337,7 +332,7 @@ pub async fn by_policy(conn: &mut Conn, _granted: &Granted, policy_key: &str) ->
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn due(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> DbResult<Vec<StoredInstance>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM backup_instances
          WHERE next_run_at <= $1
            AND protection_state IN ('ProtectionConfigured', 'UpdatingProtection', 'ProtectionError')
@@ -355,11 +350,7 @@ pub async fn due(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> D
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn set_look_at(conn: &mut Conn, _granted: &Granted, key: &str, look_at: Option<i64>) -> DbResult<()> {
-    sqlx::query("UPDATE backup_instances SET look_at = $2 WHERE key = $1")
-        .bind(key)
-        .bind(look_at)
-        .execute(conn)
-        .await?;
+    query("UPDATE backup_instances SET look_at = $2 WHERE key = $1").bind(key).bind(look_at).execute(conn).await?;
     Ok(())
 }
 
@@ -368,7 +359,7 @@ pub async fn set_look_at(conn: &mut Conn, _granted: &Granted, key: &str, look_at
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn look_no_later_than(conn: &mut Conn, _granted: &Granted, latest: i64) -> DbResult<()> {
-    sqlx::query("UPDATE backup_instances SET look_at = $1 WHERE look_at > $1").bind(latest).execute(conn).await?;
+    query("UPDATE backup_instances SET look_at = $1 WHERE look_at > $1").bind(latest).execute(conn).await?;
     Ok(())
 }
 
@@ -377,7 +368,7 @@ pub async fn look_no_later_than(conn: &mut Conn, _granted: &Granted, latest: i64
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn due_looks(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> DbResult<Vec<String>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT key FROM backup_instances i
          WHERE look_at <= $1 AND protection_state IN ('ProtectionConfigured', 'ProtectionError')
            AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.instance_key = i.key AND j.kind IN ('backup', 'restore')
@@ -396,7 +387,7 @@ pub async fn due_looks(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResult<Vec<StoredInstance>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM backup_instances WHERE protection_state = 'SoftDeleted' AND purge_at <= $1 ORDER BY purge_at, key",
     )
     .bind(now)
@@ -412,7 +403,7 @@ pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResul
 pub async fn purge(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<()> {
     super::role_assignments::delete_within(conn, granted, key).await?;
     super::stamps::forget(conn, key).await?;
-    sqlx::query("DELETE FROM recovery_points WHERE instance_key = $1").bind(key).execute(&mut *conn).await?;
-    sqlx::query("DELETE FROM backup_instances WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM recovery_points WHERE instance_key = $1").bind(key).execute(&mut *conn).await?;
+    query("DELETE FROM backup_instances WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

@@ -7,10 +7,8 @@ use blobkeep_arm::instance::Datasource;
 use blobkeep_arm::job::JobStatus;
 use blobkeep_arm::{ApiError, ErrorCode};
 use serde_json::{Value, json};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbError, DbResult, from_json, to_json};
+use super::{Conn, DbError, DbResult, Row, from_json, query, to_json};
 use crate::auth::Granted;
 use crate::jobs::spec::JobSpec;
 
@@ -90,7 +88,7 @@ pub struct NewJob<'a> {
     pub now: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<Job> {
+fn read(row: &Row) -> DbResult<Job> {
     let id: String = row.try_get("id")?;
     let what = format!("jobs {id}");
     let status: String = row.try_get("status")?;
@@ -116,7 +114,7 @@ fn read(row: &SqliteRow) -> DbResult<Job> {
         attempt: row.try_get("attempt")?,
         lease_owner: row.try_get("lease_owner")?,
         lease_until: row.try_get("lease_until")?,
-        cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
+        cancel_requested: row.try_get::<i64>("cancel_requested")? != 0,
         display: from_json(&what, &display)?,
     })
 }
@@ -127,7 +125,7 @@ fn read(row: &SqliteRow) -> DbResult<Job> {
 /// [`DbError`] when the database fails.
 pub async fn enqueue(conn: &mut Conn, job: &NewJob<'_>) -> DbResult<()> {
     let display = display_of(conn, job.spec).await?;
-    sqlx::query(
+    query(
         "INSERT INTO jobs (id, vault_key, instance_key, kind, visible, status, spec, state, operation_id, principal_id,
              correlation_id, created_at, not_before, display)
          VALUES ($1, $2, $3, $4, $5, 'Queued', $6, '{}', $7, $8, $9, $10, $10, $11)",
@@ -170,7 +168,7 @@ async fn display_of(conn: &mut Conn, spec: &JobSpec) -> DbResult<JobDisplay> {
 /// # Errors
 /// [`DbError`] when the database fails or holds a job that this version cannot read.
 pub async fn claim_next(conn: &mut Conn, owner: &str, now: i64, lease_until: i64) -> DbResult<Option<Job>> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT j.* FROM jobs j
          WHERE j.status IN ('Queued', 'InProgress') AND j.not_before <= $1
            AND (j.lease_until IS NULL OR j.lease_until <= $1)
@@ -191,7 +189,7 @@ pub async fn claim_next(conn: &mut Conn, owner: &str, now: i64, lease_until: i64
     .await?;
     let Some(row) = row else { return Ok(None) };
     let id: String = row.try_get("id")?;
-    sqlx::query(
+    query(
         "UPDATE jobs SET status = 'InProgress', started_at = COALESCE(started_at, $2), attempt = attempt + 1,
              lease_owner = $3, lease_until = $4
          WHERE id = $1",
@@ -210,13 +208,12 @@ pub async fn claim_next(conn: &mut Conn, owner: &str, now: i64, lease_until: i64
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn renew(conn: &mut Conn, id: &str, owner: &str, lease_until: i64) -> DbResult<bool> {
-    let done =
-        sqlx::query("UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_owner = $2 AND status = 'InProgress'")
-            .bind(id)
-            .bind(owner)
-            .bind(lease_until)
-            .execute(conn)
-            .await?;
+    let done = query("UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_owner = $2 AND status = 'InProgress'")
+        .bind(id)
+        .bind(owner)
+        .bind(lease_until)
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -225,7 +222,7 @@ pub async fn renew(conn: &mut Conn, id: &str, owner: &str, lease_until: i64) -> 
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn save_state(conn: &mut Conn, id: &str, owner: &str, state: &Value) -> DbResult<bool> {
-    let done = sqlx::query("UPDATE jobs SET state = $3 WHERE id = $1 AND lease_owner = $2 AND status = 'InProgress'")
+    let done = query("UPDATE jobs SET state = $3 WHERE id = $1 AND lease_owner = $2 AND status = 'InProgress'")
         .bind(id)
         .bind(owner)
         .bind(state.to_string())
@@ -247,7 +244,7 @@ pub async fn finish(
     errors: Option<&Value>,
     now: i64,
 ) -> DbResult<bool> {
-    let done = sqlx::query(
+    let done = query(
         "UPDATE jobs SET status = $3, state = $4, error = $5, ended_at = $6, lease_owner = NULL, lease_until = NULL
          WHERE id = $1 AND lease_owner = $2 AND status = 'InProgress'",
     )
@@ -267,7 +264,7 @@ pub async fn finish(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn postpone(conn: &mut Conn, id: &str, owner: &str, state: &Value, not_before: i64) -> DbResult<bool> {
-    let done = sqlx::query(
+    let done = query(
         "UPDATE jobs SET state = $3, not_before = $4, lease_owner = NULL, lease_until = NULL
          WHERE id = $1 AND lease_owner = $2 AND status = 'InProgress'",
     )
@@ -285,7 +282,7 @@ pub async fn postpone(conn: &mut Conn, id: &str, owner: &str, state: &Value, not
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn by_id(conn: &mut Conn, id: &str) -> DbResult<Option<Job>> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM jobs WHERE id = $1").bind(id).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -294,7 +291,7 @@ pub async fn by_id(conn: &mut Conn, id: &str) -> DbResult<Option<Job>> {
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn get_visible(conn: &mut Conn, _granted: &Granted, vault_key: &str, id: &str) -> DbResult<Option<Job>> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1 AND vault_key = $2 AND visible = 1")
+    let row = query("SELECT * FROM jobs WHERE id = $1 AND vault_key = $2 AND visible = 1")
         .bind(id.to_lowercase())
         .bind(vault_key)
         .fetch_optional(conn)
@@ -315,7 +312,7 @@ pub async fn list_visible(
     limit: i64,
 ) -> DbResult<Vec<Job>> {
     let (before_time, before_id) = before.unwrap_or((i64::MAX, ""));
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT id, vault_key, instance_key, status, spec, '{}' AS state, error, operation_id, principal_id,
              correlation_id, created_at, started_at, ended_at, not_before, attempt, lease_owner, lease_until,
              cancel_requested, display
@@ -337,7 +334,7 @@ pub async fn list_visible(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn unfinished(conn: &mut Conn, instance_key: &str, kind: &str) -> DbResult<Vec<Job>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM jobs WHERE instance_key = $1 AND kind = $2 AND status IN ('Queued', 'InProgress')
          ORDER BY created_at, id",
     )
@@ -353,12 +350,11 @@ pub async fn unfinished(conn: &mut Conn, instance_key: &str, kind: &str) -> DbRe
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn unfinished_in_vault(conn: &mut Conn, vault_key: &str) -> DbResult<Vec<Job>> {
-    let rows = sqlx::query(
-        "SELECT * FROM jobs WHERE vault_key = $1 AND status IN ('Queued', 'InProgress') ORDER BY created_at, id",
-    )
-    .bind(vault_key)
-    .fetch_all(conn)
-    .await?;
+    let rows =
+        query("SELECT * FROM jobs WHERE vault_key = $1 AND status IN ('Queued', 'InProgress') ORDER BY created_at, id")
+            .bind(vault_key)
+            .fetch_all(conn)
+            .await?;
     rows.iter().map(read).collect()
 }
 
@@ -369,7 +365,7 @@ pub async fn unfinished_in_vault(conn: &mut Conn, vault_key: &str) -> DbResult<V
 pub async fn request_cancel(conn: &mut Conn, id: &str, now: i64) -> DbResult<bool> {
     let Some(job) = by_id(conn, id).await? else { return Ok(false) };
     let error = ApiError::of(ErrorCode::UserErrorOperationCancelled, &[]).with_activity(&job.correlation_id);
-    let waiting = sqlx::query(
+    let waiting = query(
         "UPDATE jobs SET status = 'Cancelled', ended_at = $2, error = $3
          WHERE id = $1 AND (status = 'Queued' OR (status = 'InProgress' AND lease_until IS NULL))",
     )
@@ -381,7 +377,7 @@ pub async fn request_cancel(conn: &mut Conn, id: &str, now: i64) -> DbResult<boo
     if waiting.rows_affected() == 1 {
         return Ok(true);
     }
-    let running = sqlx::query("UPDATE jobs SET cancel_requested = 1 WHERE id = $1 AND status = 'InProgress'")
+    let running = query("UPDATE jobs SET cancel_requested = 1 WHERE id = $1 AND status = 'InProgress'")
         .bind(id)
         .execute(conn)
         .await?;
@@ -393,7 +389,7 @@ pub async fn request_cancel(conn: &mut Conn, id: &str, now: i64) -> DbResult<boo
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn has_waiting(conn: &mut Conn, now: i64) -> DbResult<bool> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT 1 AS found FROM jobs WHERE status IN ('Queued', 'InProgress') AND not_before <= $1
            AND (lease_until IS NULL OR lease_until <= $1) LIMIT 1",
     )
@@ -408,7 +404,7 @@ pub async fn has_waiting(conn: &mut Conn, now: i64) -> DbResult<bool> {
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn release_all(conn: &mut Conn) -> DbResult<u64> {
-    let done = sqlx::query("UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE lease_until IS NOT NULL")
+    let done = query("UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE lease_until IS NOT NULL")
         .execute(conn)
         .await?;
     Ok(done.rows_affected())
@@ -419,7 +415,7 @@ pub async fn release_all(conn: &mut Conn) -> DbResult<u64> {
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn scheduled_times(conn: &mut Conn, instance_key: &str, since: i64) -> DbResult<Vec<i64>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT spec FROM jobs WHERE instance_key = $1 AND kind = 'backup' AND created_at >= $2
            AND status IN ('Completed', 'CompletedWithWarnings') ORDER BY created_at DESC",
     )
@@ -444,13 +440,12 @@ pub async fn scheduled_times(conn: &mut Conn, instance_key: &str, since: i64) ->
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn has_ended_since(conn: &mut Conn, instance_key: &str, kind: &str, since: i64) -> DbResult<bool> {
-    let row =
-        sqlx::query("SELECT 1 AS found FROM jobs WHERE instance_key = $1 AND kind = $2 AND ended_at >= $3 LIMIT 1")
-            .bind(instance_key)
-            .bind(kind)
-            .bind(since)
-            .fetch_optional(conn)
-            .await?;
+    let row = query("SELECT 1 AS found FROM jobs WHERE instance_key = $1 AND kind = $2 AND ended_at >= $3 LIMIT 1")
+        .bind(instance_key)
+        .bind(kind)
+        .bind(since)
+        .fetch_optional(conn)
+        .await?;
     Ok(row.is_some())
 }
 
@@ -459,6 +454,6 @@ pub async fn has_ended_since(conn: &mut Conn, instance_key: &str, kind: &str, si
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn forget_internal_ended_before(conn: &mut Conn, instant: i64) -> DbResult<u64> {
-    let done = sqlx::query("DELETE FROM jobs WHERE visible = 0 AND ended_at < $1").bind(instant).execute(conn).await?;
+    let done = query("DELETE FROM jobs WHERE visible = 0 AND ended_at < $1").bind(instant).execute(conn).await?;
     Ok(done.rows_affected())
 }

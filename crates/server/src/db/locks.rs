@@ -1,10 +1,8 @@
 //! Management locks: what they are, and which ones a scope has to do with.
 
 use blobkeep_arm::id::{fold, is_within};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbError, DbResult};
+use super::{Conn, DbError, DbResult, Row, query};
 use crate::auth::Granted;
 
 /// What a lock forbids at its scope and below.
@@ -69,7 +67,7 @@ impl Lock {
     }
 }
 
-fn read(row: &SqliteRow) -> DbResult<Lock> {
+fn read(row: &Row) -> DbResult<Lock> {
     let level: String = row.try_get("level")?;
     Ok(Lock {
         id: row.try_get("id")?,
@@ -88,7 +86,7 @@ fn read(row: &SqliteRow) -> DbResult<Lock> {
 /// [`DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<Option<Lock>> {
     debug_assert!(granted.covers(key), "{granted:?} does not cover {key}");
-    let row = sqlx::query("SELECT * FROM management_locks WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM management_locks WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -99,7 +97,7 @@ pub async fn get(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<Opti
 pub async fn around(conn: &mut Conn, _granted: &Granted, scope_key: &str) -> DbResult<Vec<Lock>> {
     // Begins of texts are compared and not patterns, for names may hold the signs of patterns.
     let below = format!("{}/", scope_key.trim_end_matches('/'));
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM management_locks
          WHERE scope_key = $1
             OR substr($1, 1, length(scope_key) + 1) = scope_key || '/'
@@ -119,7 +117,7 @@ pub async fn around(conn: &mut Conn, _granted: &Granted, scope_key: &str) -> DbR
 /// [`DbError`] when the database fails.
 pub async fn put(conn: &mut Conn, granted: &Granted, lock: &Lock) -> DbResult<()> {
     debug_assert!(granted.covers(&lock.id), "{granted:?} does not cover {}", lock.id);
-    sqlx::query(
+    query(
         "INSERT INTO management_locks (key, id, name, scope_key, scope, level, notes, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (key) DO UPDATE SET
@@ -145,7 +143,7 @@ pub async fn put(conn: &mut Conn, granted: &Granted, lock: &Lock) -> DbResult<()
 /// [`DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<()> {
     debug_assert!(granted.covers(key), "{granted:?} does not cover {key}");
-    sqlx::query("DELETE FROM management_locks WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM management_locks WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }
 
@@ -156,7 +154,7 @@ pub async fn delete(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<(
 pub async fn delete_within(conn: &mut Conn, granted: &Granted, scope_key: &str) -> DbResult<()> {
     for lock in around(conn, granted, scope_key).await? {
         if is_within(&lock.scope_key(), scope_key) {
-            sqlx::query("DELETE FROM management_locks WHERE key = $1").bind(fold(&lock.id)).execute(&mut *conn).await?;
+            query("DELETE FROM management_locks WHERE key = $1").bind(fold(&lock.id)).execute(&mut *conn).await?;
         }
     }
     Ok(())

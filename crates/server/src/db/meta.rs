@@ -1,8 +1,6 @@
 //! Facts about the installation as a whole, by name.
 
-use sqlx::Row;
-
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, query};
 
 /// The tenant's GUID.
 pub const TENANT_ID: &str = "tenant_id";
@@ -14,7 +12,7 @@ pub const DEFAULT_SUBSCRIPTION_ID: &str = "default_subscription_id";
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, key: &str) -> DbResult<Option<String>> {
-    let row = sqlx::query("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(conn).await?;
     Ok(row.map(|row| row.try_get("value")).transpose()?)
 }
 
@@ -23,7 +21,7 @@ pub async fn get(conn: &mut Conn, key: &str) -> DbResult<Option<String>> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn set(conn: &mut Conn, key: &str, value: &str) -> DbResult<()> {
-    sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+    query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
         .bind(key)
         .bind(value)
         .execute(conn)
@@ -36,6 +34,6 @@ pub async fn set(conn: &mut Conn, key: &str, value: &str) -> DbResult<()> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn remove(conn: &mut Conn, key: &str) -> DbResult<()> {
-    sqlx::query("DELETE FROM meta WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM meta WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Rules for all SQL: `$1` placeholders, nothing that only one database understands outside `dialect`, times are integers
 //! (microseconds), JSON is text, a resource's row has its folded id as primary key and the id as created beside it. A function that
 //! touches a resource takes a [`crate::auth::Granted`], so that an unchecked path does not compile. No function here may begin a
-//! transaction of its own: the caller decides what belongs together.
+//! transaction of its own: the caller decides what belongs together. Statements go through [`query`], for it alone knows the database.
 
 pub mod deleted_vaults;
 pub mod dialect;
@@ -22,6 +22,7 @@ pub mod prunes;
 pub mod resource_groups;
 pub mod role_assignments;
 pub mod role_definitions;
+pub mod sql;
 pub mod stamps;
 pub mod storage_accounts;
 pub mod subscriptions;
@@ -31,17 +32,31 @@ pub mod vaults;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, Transaction};
 
-/// What every function of this module takes: a reading connection or a transaction, borrowed (`&mut tx`).
-pub type Conn = sqlx::SqliteConnection;
+pub use sql::{Conn, Row, query};
+
 /// A connection that only reads.
-pub type Reader = PoolConnection<Sqlite>;
+#[derive(Debug)]
+pub struct Reader(Conn);
+
+impl Deref for Reader {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.0
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.0
+    }
+}
+
 /// A writing transaction, begun as such. Dropped without [`Writer::commit`] it leaves no trace.
 #[derive(Debug)]
-pub struct Writer(Transaction<'static, Sqlite>);
+pub struct Writer(Conn);
 
 impl Writer {
     /// Makes everything that was written durable and visible.
@@ -124,7 +139,7 @@ impl Db {
     /// # Errors
     /// [`DbError`] when none becomes free in time.
     pub async fn read(&self) -> DbResult<Reader> {
-        Ok(self.read.acquire().await?)
+        Ok(Reader(Conn::reading(self.read.acquire().await?)))
     }
 
     /// Begins a writing transaction (`BEGIN IMMEDIATE`): there is only one at a time, so keep it short and never wait inside for
@@ -133,7 +148,7 @@ impl Db {
     /// # Errors
     /// [`DbError`] when the writing connection does not become free in time.
     pub async fn write(&self) -> DbResult<Writer> {
-        Ok(Writer(self.write.begin_with(dialect::BEGIN_WRITE).await?))
+        Ok(Writer(Conn::writing(self.write.begin_with(dialect::BEGIN_WRITE).await?)))
     }
 
     /// Ends all connections; further calls fail.

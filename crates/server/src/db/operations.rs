@@ -2,10 +2,8 @@
 
 use blobkeep_arm::ApiError;
 use serde_json::Value;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbError, DbResult, from_json};
+use super::{Conn, DbError, DbResult, Row, from_json, query};
 use crate::config::Waiting;
 
 /// Where an operation stands; the words of the status body.
@@ -73,7 +71,7 @@ fn waiting_word(waiting: Waiting) -> &'static str {
     }
 }
 
-fn read(row: &SqliteRow) -> DbResult<Operation> {
+fn read(row: &Row) -> DbResult<Operation> {
     let id: String = row.try_get("id")?;
     let what = format!("operations {id}");
     let error: Option<String> = row.try_get("error")?;
@@ -114,7 +112,7 @@ fn read(row: &SqliteRow) -> DbResult<Operation> {
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn create(conn: &mut Conn, operation: &Operation) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO operations (id, vault_key, subscription_id, location, kind, waiting, status, started_at, ended_at,
              job_id, principal_id, correlation_id, resource_key)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
@@ -146,7 +144,7 @@ pub async fn finish(conn: &mut Conn, id: &str, outcome: Result<(), ApiError>, no
     let Some(operation) = get(conn, id).await? else { return Ok(()) };
     let state = if outcome.is_ok() { OperationState::Succeeded } else { OperationState::Failed };
     let error = outcome.err().map(|error| error.with_activity(&operation.correlation_id));
-    sqlx::query(
+    query(
         "UPDATE operations SET status = $2, ended_at = $3, error = $4, error_status = $5
          WHERE id = $1 AND status = 'Inprogress'",
     )
@@ -165,7 +163,7 @@ pub async fn finish(conn: &mut Conn, id: &str, outcome: Result<(), ApiError>, no
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, id: &str) -> DbResult<Option<Operation>> {
-    let row = sqlx::query("SELECT * FROM operations WHERE id = $1").bind(id).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM operations WHERE id = $1").bind(id).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -174,6 +172,6 @@ pub async fn get(conn: &mut Conn, id: &str) -> DbResult<Option<Operation>> {
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn forget_ended_before(conn: &mut Conn, instant: i64) -> DbResult<u64> {
-    let done = sqlx::query("DELETE FROM operations WHERE ended_at < $1").bind(instant).execute(conn).await?;
+    let done = query("DELETE FROM operations WHERE ended_at < $1").bind(instant).execute(conn).await?;
     Ok(done.rows_affected())
 }

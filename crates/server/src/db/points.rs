@@ -5,10 +5,8 @@
 use blobkeep_arm::point::{PointFilter, PointState};
 use blobkeep_arm::word::DataStore;
 use serde_json::Value;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbError, DbResult, from_json};
+use super::{Conn, DbError, DbResult, Row, from_json, query};
 use crate::auth::Granted;
 
 /// A recovery point as it is remembered.
@@ -40,7 +38,7 @@ pub struct Point {
     pub store: DataStore,
 }
 
-fn read(row: &SqliteRow) -> DbResult<Point> {
+fn read(row: &Row) -> DbResult<Point> {
     let id: String = row.try_get("id")?;
     let what = format!("recovery_points {id}");
     let counts: String = row.try_get("counts")?;
@@ -67,7 +65,7 @@ fn read(row: &SqliteRow) -> DbResult<Point> {
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn put(conn: &mut Conn, _granted: &Granted, point: &Point) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO recovery_points (instance_key, id, job_id, created_at, expires_at, tag, rule, policy_name,
              tag_version, counts, state, store, deleted)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0)
@@ -119,7 +117,7 @@ pub async fn page(
     limit: i64,
 ) -> DbResult<Vec<Point>> {
     let (before_time, before_id) = before.unwrap_or((i64::MAX, ""));
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM recovery_points
          WHERE instance_key = $1 AND store = $2 AND deleted = 0 AND created_at >= $3 AND created_at <= $4
            AND (created_at < $5 OR (created_at = $5 AND id < $6))
@@ -142,7 +140,7 @@ pub async fn page(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, instance_key: &str, id: &str) -> DbResult<Option<Point>> {
-    let row = sqlx::query("SELECT * FROM recovery_points WHERE instance_key = $1 AND id = $2 AND deleted = 0")
+    let row = query("SELECT * FROM recovery_points WHERE instance_key = $1 AND id = $2 AND deleted = 0")
         .bind(instance_key)
         .bind(id.replace('-', "").to_lowercase())
         .fetch_optional(conn)
@@ -161,7 +159,7 @@ pub async fn set_expiry(
     id: &str,
     expires_at: Option<i64>,
 ) -> DbResult<()> {
-    sqlx::query("UPDATE recovery_points SET expires_at = $3 WHERE instance_key = $1 AND id = $2")
+    query("UPDATE recovery_points SET expires_at = $3 WHERE instance_key = $1 AND id = $2")
         .bind(instance_key)
         .bind(id)
         .bind(expires_at)
@@ -175,7 +173,7 @@ pub async fn set_expiry(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn set_deleted(conn: &mut Conn, _granted: &Granted, instance_key: &str, id: &str) -> DbResult<()> {
-    sqlx::query("UPDATE recovery_points SET deleted = 1 WHERE instance_key = $1 AND id = $2")
+    query("UPDATE recovery_points SET deleted = 1 WHERE instance_key = $1 AND id = $2")
         .bind(instance_key)
         .bind(id)
         .execute(conn)
@@ -188,7 +186,7 @@ pub async fn set_deleted(conn: &mut Conn, _granted: &Granted, instance_key: &str
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn instances_with_expired(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResult<Vec<String>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT DISTINCT p.instance_key FROM recovery_points p JOIN backup_instances i ON i.key = p.instance_key
          WHERE p.deleted = 0 AND p.expires_at <= $1
            AND i.protection_state NOT IN ('SoftDeleting', 'SoftDeleted', 'ProtectionStopped')",
@@ -204,7 +202,7 @@ pub async fn instances_with_expired(conn: &mut Conn, _granted: &Granted, now: i6
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn count_unexpired(conn: &mut Conn, _granted: &Granted, instance_key: &str, now: i64) -> DbResult<i64> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT COUNT(*) AS count FROM recovery_points
          WHERE instance_key = $1 AND store = 'VaultStore' AND deleted = 0 AND (expires_at IS NULL OR expires_at > $2)",
     )

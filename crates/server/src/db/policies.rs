@@ -1,10 +1,8 @@
 //! Backup policies, and what they said before they were changed.
 
 use blobkeep_arm::policy::Policy;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbResult, from_json, to_json};
+use super::{Conn, DbResult, Row, from_json, query, to_json};
 use crate::auth::Granted;
 
 /// A stored policy.
@@ -28,7 +26,7 @@ pub struct StoredPolicy {
     pub updated_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<StoredPolicy> {
+fn read(row: &Row) -> DbResult<StoredPolicy> {
     let id: String = row.try_get("id")?;
     let properties: String = row.try_get("properties")?;
     Ok(StoredPolicy {
@@ -49,7 +47,7 @@ fn read(row: &SqliteRow) -> DbResult<StoredPolicy> {
 /// [`super::DbError`] when the database fails or the vault is not there.
 pub async fn put(conn: &mut Conn, _granted: &Granted, policy: &StoredPolicy) -> DbResult<()> {
     let properties = to_json("policy", &policy.policy)?;
-    sqlx::query(
+    query(
         "INSERT INTO backup_policies (key, id, name, vault_key, version, properties, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (key) DO UPDATE SET version = excluded.version, properties = excluded.properties,
@@ -65,15 +63,13 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, policy: &StoredPolicy) -> 
     .bind(policy.updated_at)
     .execute(&mut *conn)
     .await?;
-    sqlx::query(
-        "INSERT INTO backup_policy_versions (policy_key, version, properties, created_at) VALUES ($1, $2, $3, $4)",
-    )
-    .bind(&policy.key)
-    .bind(policy.version)
-    .bind(&properties)
-    .bind(policy.updated_at)
-    .execute(conn)
-    .await?;
+    query("INSERT INTO backup_policy_versions (policy_key, version, properties, created_at) VALUES ($1, $2, $3, $4)")
+        .bind(&policy.key)
+        .bind(policy.version)
+        .bind(&properties)
+        .bind(policy.updated_at)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -82,7 +78,7 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, policy: &StoredPolicy) -> 
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<StoredPolicy>> {
-    let row = sqlx::query("SELECT * FROM backup_policies WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM backup_policies WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -105,7 +101,7 @@ pub async fn page(
     after: &str,
     limit: i64,
 ) -> DbResult<Vec<StoredPolicy>> {
-    let rows = sqlx::query("SELECT * FROM backup_policies WHERE vault_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+    let rows = query("SELECT * FROM backup_policies WHERE vault_key = $1 AND key > $2 ORDER BY key LIMIT $3")
         .bind(vault_key)
         .bind(after)
         .bind(limit)
@@ -136,7 +132,7 @@ pub async fn versions(
     before: i64,
     limit: i64,
 ) -> DbResult<Vec<PolicyVersion>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT version, properties, created_at FROM backup_policy_versions
          WHERE policy_key = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
     )
@@ -145,7 +141,7 @@ pub async fn versions(
     .bind(limit)
     .fetch_all(conn)
     .await?;
-    let read = |row: &SqliteRow| {
+    let read = |row: &Row| {
         let properties: String = row.try_get("properties")?;
         Ok(PolicyVersion {
             version: row.try_get("version")?,
@@ -162,7 +158,7 @@ pub async fn versions(
 /// [`super::DbError`] when the database fails or an instance still uses the policy.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
     super::stamps::forget(conn, key).await?;
-    sqlx::query("DELETE FROM backup_policies WHERE key = $1").bind(key).execute(&mut *conn).await?;
-    sqlx::query("DELETE FROM backup_policy_versions WHERE policy_key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM backup_policies WHERE key = $1").bind(key).execute(&mut *conn).await?;
+    query("DELETE FROM backup_policy_versions WHERE policy_key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

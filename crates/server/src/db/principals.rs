@@ -2,10 +2,7 @@
 //!
 //! Secrets are stored as keyed hashes; the clear text is returned once, where it is made, and never comes through here.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, Row, query};
 
 /// What kind of principal a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +40,7 @@ pub struct Principal {
     pub created_at: i64,
 }
 
-const COLUMNS: &str = "object_id, app_id, name, kind, resource_key, created_at";
-
-fn read(row: &SqliteRow) -> DbResult<Principal> {
+fn read(row: &Row) -> DbResult<Principal> {
     let kind: String = row.try_get("kind")?;
     let object_id: String = row.try_get("object_id")?;
     let kind = match kind.as_str() {
@@ -69,7 +64,7 @@ fn read(row: &SqliteRow) -> DbResult<Principal> {
 /// # Errors
 /// A duplicate ([`super::DbError::is_duplicate`]) when the name of an application, the ids or the resource are taken.
 pub async fn create(conn: &mut Conn, principal: &Principal, secret_hash: Option<&str>) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO principals (object_id, app_id, name, kind, resource_key, secret_hash, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -110,7 +105,7 @@ pub async fn create_managed_identity(conn: &mut Conn, name: &str, resource_key: 
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn set_secret_hash(conn: &mut Conn, object_id: &str, secret_hash: &str) -> DbResult<()> {
-    sqlx::query("UPDATE principals SET secret_hash = $2 WHERE object_id = $1")
+    query("UPDATE principals SET secret_hash = $2 WHERE object_id = $1")
         .bind(object_id)
         .bind(secret_hash)
         .execute(conn)
@@ -123,8 +118,10 @@ pub async fn set_secret_hash(conn: &mut Conn, object_id: &str, secret_hash: &str
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn by_app_id(conn: &mut Conn, app_id: &str) -> DbResult<Option<(Principal, Option<String>)>> {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS}, secret_hash FROM principals WHERE app_id = $1"));
-    let row = sqlx::query(sql).bind(app_id.to_ascii_lowercase()).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM principals WHERE app_id = $1")
+        .bind(app_id.to_ascii_lowercase())
+        .fetch_optional(conn)
+        .await?;
     row.map(|row| Ok((read(&row)?, row.try_get("secret_hash")?))).transpose()
 }
 
@@ -133,8 +130,10 @@ pub async fn by_app_id(conn: &mut Conn, app_id: &str) -> DbResult<Option<(Princi
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn by_object_id(conn: &mut Conn, object_id: &str) -> DbResult<Option<Principal>> {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM principals WHERE object_id = $1"));
-    let row = sqlx::query(sql).bind(object_id.to_ascii_lowercase()).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM principals WHERE object_id = $1")
+        .bind(object_id.to_ascii_lowercase())
+        .fetch_optional(conn)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -143,8 +142,10 @@ pub async fn by_object_id(conn: &mut Conn, object_id: &str) -> DbResult<Option<P
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn by_name(conn: &mut Conn, name: &str) -> DbResult<Option<Principal>> {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM principals WHERE name = $1 AND kind = 'Application'"));
-    let row = sqlx::query(sql).bind(name).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM principals WHERE name = $1 AND kind = 'Application'")
+        .bind(name)
+        .fetch_optional(conn)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -153,8 +154,7 @@ pub async fn by_name(conn: &mut Conn, name: &str) -> DbResult<Option<Principal>>
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn by_resource(conn: &mut Conn, resource_key: &str) -> DbResult<Option<Principal>> {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM principals WHERE resource_key = $1"));
-    let row = sqlx::query(sql).bind(resource_key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM principals WHERE resource_key = $1").bind(resource_key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -163,8 +163,7 @@ pub async fn by_resource(conn: &mut Conn, resource_key: &str) -> DbResult<Option
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list(conn: &mut Conn) -> DbResult<Vec<Principal>> {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM principals ORDER BY created_at, object_id"));
-    sqlx::query(sql).fetch_all(conn).await?.iter().map(read).collect()
+    query("SELECT * FROM principals ORDER BY created_at, object_id").fetch_all(conn).await?.iter().map(read).collect()
 }
 
 /// Removes a principal together with its role assignments.
@@ -172,7 +171,7 @@ pub async fn list(conn: &mut Conn) -> DbResult<Vec<Principal>> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, object_id: &str) -> DbResult<()> {
-    sqlx::query("DELETE FROM role_assignments WHERE principal_id = $1").bind(object_id).execute(&mut *conn).await?;
-    sqlx::query("DELETE FROM principals WHERE object_id = $1").bind(object_id).execute(conn).await?;
+    query("DELETE FROM role_assignments WHERE principal_id = $1").bind(object_id).execute(&mut *conn).await?;
+    query("DELETE FROM principals WHERE object_id = $1").bind(object_id).execute(conn).await?;
     Ok(())
 }

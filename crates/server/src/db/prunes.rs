@@ -1,9 +1,7 @@
 //! Which vaults have space to be freed, and since when.
 
-use sqlx::Row;
-
 use super::vaults::{self, Vault};
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, query};
 use crate::auth::Granted;
 
 /// Points of a vault have gone, or what they used could not be freed: a prune has something to do.
@@ -11,7 +9,7 @@ use crate::auth::Granted;
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn points_removed(conn: &mut Conn, _granted: &Granted, vault_key: &str, now: i64) -> DbResult<()> {
-    sqlx::query("UPDATE backup_vaults SET points_removed_at = $2 WHERE key = $1")
+    query("UPDATE backup_vaults SET points_removed_at = $2 WHERE key = $1")
         .bind(vault_key)
         .bind(now)
         .execute(conn)
@@ -24,7 +22,7 @@ pub async fn points_removed(conn: &mut Conn, _granted: &Granted, vault_key: &str
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn begun(conn: &mut Conn, _granted: &Granted, vault_key: &str, now: i64) -> DbResult<()> {
-    sqlx::query("UPDATE backup_vaults SET prune_begun_at = $2 WHERE key = $1")
+    query("UPDATE backup_vaults SET prune_begun_at = $2 WHERE key = $1")
         .bind(vault_key)
         .bind(now)
         .execute(conn)
@@ -38,7 +36,7 @@ pub async fn begun(conn: &mut Conn, _granted: &Granted, vault_key: &str, now: i6
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn due(conn: &mut Conn, _granted: &Granted, before: i64) -> DbResult<Vec<Vault>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM backup_vaults
          WHERE points_removed_at IS NOT NULL AND deleted_at IS NULL
            AND points_removed_at >= COALESCE(prune_begun_at, points_removed_at)
@@ -56,8 +54,8 @@ pub async fn due(conn: &mut Conn, _granted: &Granted, before: i64) -> DbResult<V
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn is_under_way(conn: &mut Conn) -> DbResult<bool> {
-    let row = sqlx::query("SELECT COUNT(*) AS n FROM jobs WHERE kind = 'prune' AND status IN ('Queued', 'InProgress')")
+    let row = query("SELECT COUNT(*) AS n FROM jobs WHERE kind = 'prune' AND status IN ('Queued', 'InProgress')")
         .fetch_one(conn)
         .await?;
-    Ok(row.try_get::<i64, _>("n")? > 0)
+    Ok(row.try_get::<i64>("n")? > 0)
 }

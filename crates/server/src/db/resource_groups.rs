@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Conn, DbResult, from_json, to_json};
+use super::{Conn, DbResult, Row, from_json, query, to_json};
 use crate::auth::Granted;
 
 /// Tags of a resource, by name.
@@ -26,7 +23,7 @@ pub struct ResourceGroup {
     pub created_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<ResourceGroup> {
+fn read(row: &Row) -> DbResult<ResourceGroup> {
     let id: String = row.try_get("id")?;
     let tags: String = row.try_get("tags")?;
     Ok(ResourceGroup {
@@ -43,7 +40,7 @@ fn read(row: &SqliteRow) -> DbResult<ResourceGroup> {
 /// # Errors
 /// [`super::DbError`] when the database fails or the subscription is not there.
 pub async fn create(conn: &mut Conn, _granted: &Granted, group: &ResourceGroup, subscription_id: &str) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO resource_groups (key, id, name, subscription_key, location, tags, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -64,7 +61,7 @@ pub async fn create(conn: &mut Conn, _granted: &Granted, group: &ResourceGroup, 
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn set_tags(conn: &mut Conn, _granted: &Granted, key: &str, tags: &Tags) -> DbResult<()> {
-    sqlx::query("UPDATE resource_groups SET tags = $2 WHERE key = $1")
+    query("UPDATE resource_groups SET tags = $2 WHERE key = $1")
         .bind(key)
         .bind(to_json("tags", tags)?)
         .execute(conn)
@@ -77,7 +74,7 @@ pub async fn set_tags(conn: &mut Conn, _granted: &Granted, key: &str, tags: &Tag
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<ResourceGroup>> {
-    let row = sqlx::query("SELECT * FROM resource_groups WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM resource_groups WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -86,13 +83,12 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list(conn: &mut Conn, subscription_id: &str, after: &str, limit: i64) -> DbResult<Vec<ResourceGroup>> {
-    let rows =
-        sqlx::query("SELECT * FROM resource_groups WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
-            .bind(subscription_id.to_lowercase())
-            .bind(after)
-            .bind(limit)
-            .fetch_all(conn)
-            .await?;
+    let rows = query("SELECT * FROM resource_groups WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+        .bind(subscription_id.to_lowercase())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(read).collect()
 }
 
@@ -101,7 +97,7 @@ pub async fn list(conn: &mut Conn, subscription_id: &str, after: &str, limit: i6
 /// # Errors
 /// [`super::DbError`] when the database fails or something still refers to the group.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
-    sqlx::query("DELETE FROM resource_groups WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM resource_groups WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }
 
@@ -110,7 +106,7 @@ pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn contents(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Vec<String>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT id FROM storage_accounts WHERE group_key = $1
          UNION ALL SELECT CASE WHEN deleted_at IS NULL THEN id ELSE id || ' (soft-deleted)' END FROM backup_vaults
              WHERE group_key = $1

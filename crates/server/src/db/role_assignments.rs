@@ -1,9 +1,6 @@
 //! Role assignments: who has which role where.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, Row, query};
 use crate::auth::Granted;
 use crate::auth::permission::Permission;
 
@@ -32,7 +29,7 @@ pub struct RoleAssignment {
     pub updated_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<RoleAssignment> {
+fn read(row: &Row) -> DbResult<RoleAssignment> {
     Ok(RoleAssignment {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
@@ -63,7 +60,7 @@ pub struct Given {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn of_principal(conn: &mut Conn, principal_id: &str) -> DbResult<Vec<Given>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT a.scope_key, a.role, d.permissions
          FROM role_assignments a LEFT JOIN role_definitions d ON d.guid = a.role
          WHERE a.principal_id = $1",
@@ -85,7 +82,7 @@ pub async fn of_principal(conn: &mut Conn, principal_id: &str) -> DbResult<Vec<G
 /// # Errors
 /// A duplicate ([`super::DbError::is_duplicate`]) when the same principal has the same role at the same scope already.
 pub async fn create(conn: &mut Conn, _granted: &Granted, assignment: &RoleAssignment) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO role_assignments
            (key, id, name, scope_key, scope, role, principal_id, principal_type, description, created_by, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
@@ -112,7 +109,7 @@ pub async fn create(conn: &mut Conn, _granted: &Granted, assignment: &RoleAssign
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<RoleAssignment>> {
-    let row = sqlx::query("SELECT * FROM role_assignments WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM role_assignments WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -127,7 +124,7 @@ pub async fn same(
     role: &str,
     scope_key: &str,
 ) -> DbResult<Option<RoleAssignment>> {
-    let row = sqlx::query("SELECT * FROM role_assignments WHERE principal_id = $1 AND role = $2 AND scope_key = $3")
+    let row = query("SELECT * FROM role_assignments WHERE principal_id = $1 AND role = $2 AND scope_key = $3")
         .bind(principal_id)
         .bind(role)
         .bind(scope_key)
@@ -141,7 +138,7 @@ pub async fn same(
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list(conn: &mut Conn, _granted: &Granted) -> DbResult<Vec<RoleAssignment>> {
-    let rows = sqlx::query("SELECT * FROM role_assignments ORDER BY scope_key, key").fetch_all(conn).await?;
+    let rows = query("SELECT * FROM role_assignments ORDER BY scope_key, key").fetch_all(conn).await?;
     rows.iter().map(read).collect()
 }
 
@@ -150,7 +147,7 @@ pub async fn list(conn: &mut Conn, _granted: &Granted) -> DbResult<Vec<RoleAssig
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn count(conn: &mut Conn, _granted: &Granted, role: &str, scope_key: &str) -> DbResult<i64> {
-    let row = sqlx::query("SELECT COUNT(*) AS n FROM role_assignments WHERE role = $1 AND scope_key = $2")
+    let row = query("SELECT COUNT(*) AS n FROM role_assignments WHERE role = $1 AND scope_key = $2")
         .bind(role)
         .bind(scope_key)
         .fetch_one(conn)
@@ -163,7 +160,7 @@ pub async fn count(conn: &mut Conn, _granted: &Granted, role: &str, scope_key: &
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn scopes_of_role(conn: &mut Conn, _granted: &Granted, role: &str) -> DbResult<Vec<String>> {
-    let rows = sqlx::query("SELECT DISTINCT scope_key FROM role_assignments WHERE role = $1 ORDER BY scope_key")
+    let rows = query("SELECT DISTINCT scope_key FROM role_assignments WHERE role = $1 ORDER BY scope_key")
         .bind(role)
         .fetch_all(conn)
         .await?;
@@ -181,7 +178,7 @@ pub async fn update(
     description: Option<&str>,
     now: i64,
 ) -> DbResult<()> {
-    sqlx::query("UPDATE role_assignments SET description = $2, updated_at = $3 WHERE key = $1")
+    query("UPDATE role_assignments SET description = $2, updated_at = $3 WHERE key = $1")
         .bind(key)
         .bind(description)
         .bind(now)
@@ -195,7 +192,7 @@ pub async fn update(
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
-    sqlx::query("DELETE FROM role_assignments WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM role_assignments WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }
 

@@ -1,9 +1,6 @@
 //! Role definitions that somebody made. The built-in ones are no rows: [`crate::auth::roles`].
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, Row, query};
 use crate::auth::Granted;
 use crate::auth::permission::Permission;
 
@@ -30,7 +27,7 @@ pub struct RoleDefinition {
     pub updated_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<RoleDefinition> {
+fn read(row: &Row) -> DbResult<RoleDefinition> {
     let text = |column: &str| -> DbResult<String> { Ok(row.try_get(column)?) };
     Ok(RoleDefinition {
         guid: text("guid")?,
@@ -55,7 +52,7 @@ fn fold_name(name: &str) -> String {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, guid: &str) -> DbResult<Option<RoleDefinition>> {
-    let row = sqlx::query("SELECT * FROM role_definitions WHERE guid = $1").bind(guid).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM role_definitions WHERE guid = $1").bind(guid).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -64,10 +61,8 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, guid: &str) -> DbResult<Op
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn by_name(conn: &mut Conn, _granted: &Granted, name: &str) -> DbResult<Option<RoleDefinition>> {
-    let row = sqlx::query("SELECT * FROM role_definitions WHERE name_key = $1")
-        .bind(fold_name(name))
-        .fetch_optional(conn)
-        .await?;
+    let row =
+        query("SELECT * FROM role_definitions WHERE name_key = $1").bind(fold_name(name)).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -76,7 +71,7 @@ pub async fn by_name(conn: &mut Conn, _granted: &Granted, name: &str) -> DbResul
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list(conn: &mut Conn, _granted: &Granted) -> DbResult<Vec<RoleDefinition>> {
-    let rows = sqlx::query("SELECT * FROM role_definitions ORDER BY name_key").fetch_all(conn).await?;
+    let rows = query("SELECT * FROM role_definitions ORDER BY name_key").fetch_all(conn).await?;
     rows.iter().map(read).collect()
 }
 
@@ -85,7 +80,7 @@ pub async fn list(conn: &mut Conn, _granted: &Granted) -> DbResult<Vec<RoleDefin
 /// # Errors
 /// A duplicate ([`super::DbError::is_duplicate`]) when another definition has the name.
 pub async fn put(conn: &mut Conn, _granted: &Granted, definition: &RoleDefinition) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO role_definitions
            (guid, name_key, name, description, permissions, assignable_scopes, created_by, updated_by, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -114,6 +109,6 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, definition: &RoleDefinitio
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, guid: &str) -> DbResult<()> {
-    sqlx::query("DELETE FROM role_definitions WHERE guid = $1").bind(guid).execute(conn).await?;
+    query("DELETE FROM role_definitions WHERE guid = $1").bind(guid).execute(conn).await?;
     Ok(())
 }

@@ -6,10 +6,8 @@
 use std::collections::HashMap;
 
 use blobkeep_arm::stamp::{Change, Stamp};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, Row, query};
 use crate::auth::Granted;
 
 /// The folded last type of a folded id.
@@ -17,7 +15,7 @@ fn kind_of(key: &str) -> &str {
     key.rsplit('/').nth(1).unwrap_or_default()
 }
 
-fn read(row: &SqliteRow) -> DbResult<Stamp> {
+fn read(row: &Row) -> DbResult<Stamp> {
     Ok(Stamp {
         revision: row.try_get("revision")?,
         created: Change {
@@ -38,7 +36,7 @@ fn read(row: &SqliteRow) -> DbResult<Stamp> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn made(conn: &mut Conn, _granted: &Granted, key: &str, change: &Change) -> DbResult<Stamp> {
-    let row = sqlx::query(
+    let row = query(
         "INSERT INTO resource_stamps
              (kind, key, revision, created_by, created_by_type, created_at, updated_by, updated_by_type, updated_at)
          VALUES ($1, $2, 1, $3, $4, $5, $3, $4, $5)
@@ -62,7 +60,7 @@ pub async fn made(conn: &mut Conn, _granted: &Granted, key: &str, change: &Chang
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn changed(conn: &mut Conn, _granted: &Granted, key: &str, change: &Change) -> DbResult<Stamp> {
-    let row = sqlx::query(
+    let row = query(
         "INSERT INTO resource_stamps
              (kind, key, revision, created_by, created_by_type, created_at, updated_by, updated_by_type, updated_at)
          VALUES ($1, $2, 1, '', '', $5, $3, $4, $5)
@@ -85,7 +83,7 @@ pub async fn changed(conn: &mut Conn, _granted: &Granted, key: &str, change: &Ch
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub(super) async fn moved_on(conn: &mut Conn, key: &str) -> DbResult<()> {
-    sqlx::query("UPDATE resource_stamps SET revision = revision + 1 WHERE kind = $1 AND key = $2")
+    query("UPDATE resource_stamps SET revision = revision + 1 WHERE kind = $1 AND key = $2")
         .bind(kind_of(key))
         .bind(key)
         .execute(conn)
@@ -98,7 +96,7 @@ pub(super) async fn moved_on(conn: &mut Conn, key: &str) -> DbResult<()> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<Stamp>> {
-    let row = sqlx::query("SELECT * FROM resource_stamps WHERE kind = $1 AND key = $2")
+    let row = query("SELECT * FROM resource_stamps WHERE kind = $1 AND key = $2")
         .bind(kind_of(key))
         .bind(key)
         .fetch_optional(conn)
@@ -111,7 +109,7 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn between(conn: &mut Conn, first_key: &str, last_key: &str) -> DbResult<HashMap<String, Stamp>> {
-    let rows = sqlx::query("SELECT * FROM resource_stamps WHERE kind = $1 AND key >= $2 AND key <= $3")
+    let rows = query("SELECT * FROM resource_stamps WHERE kind = $1 AND key >= $2 AND key <= $3")
         .bind(kind_of(first_key))
         .bind(first_key)
         .bind(last_key)
@@ -125,7 +123,7 @@ pub async fn between(conn: &mut Conn, first_key: &str, last_key: &str) -> DbResu
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub(super) async fn forget(conn: &mut Conn, key: &str) -> DbResult<()> {
-    sqlx::query("DELETE FROM resource_stamps WHERE kind = $1 AND key = $2")
+    query("DELETE FROM resource_stamps WHERE kind = $1 AND key = $2")
         .bind(kind_of(key))
         .bind(key)
         .execute(conn)

@@ -2,11 +2,8 @@
 //!
 //! A connection leaves this file only sealed ([`get`]) or, for jobs, opened by [`connection`]; it is never part of an answer.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
 use super::resource_groups::Tags;
-use super::{Conn, DbError, DbResult, from_json, to_json};
+use super::{Conn, DbError, DbResult, Row, from_json, query, to_json};
 use crate::accounts::Connection;
 use crate::auth::Granted;
 use crate::seal::Sealer;
@@ -38,7 +35,7 @@ pub struct StorageAccount {
     pub updated_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<StorageAccount> {
+fn read(row: &Row) -> DbResult<StorageAccount> {
     let id: String = row.try_get("id")?;
     let what = format!("storage_accounts {id}");
     let tags: String = row.try_get("tags")?;
@@ -63,7 +60,7 @@ fn read(row: &SqliteRow) -> DbResult<StorageAccount> {
 /// # Errors
 /// [`DbError`] when the database fails or the group is not there.
 pub async fn put(conn: &mut Conn, _granted: &Granted, account: &StorageAccount) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO storage_accounts
            (key, id, name, subscription_key, group_key, location, tags, properties, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -98,15 +95,13 @@ pub async fn set_connection(
     let text = to_json("connection", connection)?;
     let sealed =
         sealer.seal(key, text.as_bytes()).map_err(|e| DbError::bad_row(format!("storage_accounts {key}"), e))?;
-    sqlx::query(
-        "UPDATE storage_accounts SET connection_kind = $2, connection_url = $3, connection = $4 WHERE key = $1",
-    )
-    .bind(key)
-    .bind(connection.kind_name())
-    .bind(connection.public_url())
-    .bind(sealed)
-    .execute(conn)
-    .await?;
+    query("UPDATE storage_accounts SET connection_kind = $2, connection_url = $3, connection = $4 WHERE key = $1")
+        .bind(key)
+        .bind(connection.kind_name())
+        .bind(connection.public_url())
+        .bind(sealed)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -120,8 +115,7 @@ pub async fn connection(
     sealer: &Sealer,
     key: &str,
 ) -> DbResult<Option<Connection>> {
-    let row =
-        sqlx::query("SELECT connection FROM storage_accounts WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT connection FROM storage_accounts WHERE key = $1").bind(key).fetch_optional(conn).await?;
     let sealed: Option<String> = row.map(|row| row.try_get("connection")).transpose()?.flatten();
     let Some(sealed) = sealed else { return Ok(None) };
     let what = format!("the connection of storage account {key}");
@@ -135,7 +129,7 @@ pub async fn connection(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<StorageAccount>> {
-    let row = sqlx::query("SELECT * FROM storage_accounts WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM storage_accounts WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -144,7 +138,7 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn list_in_group(conn: &mut Conn, group_key: &str, after: &str, limit: i64) -> DbResult<Vec<StorageAccount>> {
-    let rows = sqlx::query("SELECT * FROM storage_accounts WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+    let rows = query("SELECT * FROM storage_accounts WHERE group_key = $1 AND key > $2 ORDER BY key LIMIT $3")
         .bind(group_key)
         .bind(after)
         .bind(limit)
@@ -164,13 +158,12 @@ pub async fn list_in_subscription(
     after: &str,
     limit: i64,
 ) -> DbResult<Vec<StorageAccount>> {
-    let rows =
-        sqlx::query("SELECT * FROM storage_accounts WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
-            .bind(subscription_id.to_lowercase())
-            .bind(after)
-            .bind(limit)
-            .fetch_all(conn)
-            .await?;
+    let rows = query("SELECT * FROM storage_accounts WHERE subscription_key = $1 AND key > $2 ORDER BY key LIMIT $3")
+        .bind(subscription_id.to_lowercase())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(read).collect()
 }
 
@@ -179,7 +172,7 @@ pub async fn list_in_subscription(
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn of_name(conn: &mut Conn, subscription_id: &str, name: &str) -> DbResult<Vec<StorageAccount>> {
-    let rows = sqlx::query("SELECT * FROM storage_accounts WHERE subscription_key = $1 AND name = $2 ORDER BY key")
+    let rows = query("SELECT * FROM storage_accounts WHERE subscription_key = $1 AND name = $2 ORDER BY key")
         .bind(subscription_id.to_lowercase())
         .bind(name)
         .fetch_all(conn)
@@ -193,7 +186,7 @@ pub async fn of_name(conn: &mut Conn, subscription_id: &str, name: &str) -> DbRe
 /// [`DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
     super::stamps::forget(conn, key).await?;
-    sqlx::query("DELETE FROM storage_accounts WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM storage_accounts WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }
 
@@ -202,10 +195,9 @@ pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<
 /// # Errors
 /// [`DbError`] when the database fails.
 pub async fn protected_by(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<String>> {
-    let row =
-        sqlx::query("SELECT id FROM backup_instances WHERE datasource_key = $1 AND protection_state <> 'SoftDeleted'")
-            .bind(key)
-            .fetch_optional(conn)
-            .await?;
+    let row = query("SELECT id FROM backup_instances WHERE datasource_key = $1 AND protection_state <> 'SoftDeleted'")
+        .bind(key)
+        .fetch_optional(conn)
+        .await?;
     Ok(row.map(|row| row.try_get("id")).transpose()?)
 }

@@ -1,9 +1,6 @@
 //! Subscriptions and their aliases. A subscription is a fact of the installation: it is never removed.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Conn, DbResult};
+use super::{Conn, DbResult, Row, query};
 
 /// A subscription.
 #[derive(Debug, Clone)]
@@ -16,7 +13,7 @@ pub struct Subscription {
     pub created_at: i64,
 }
 
-fn read(row: &SqliteRow) -> DbResult<Subscription> {
+fn read(row: &Row) -> DbResult<Subscription> {
     Ok(Subscription {
         id: row.try_get("id")?,
         display_name: row.try_get("display_name")?,
@@ -29,7 +26,7 @@ fn read(row: &SqliteRow) -> DbResult<Subscription> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn create(conn: &mut Conn, subscription: &Subscription) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO subscriptions (key, id, display_name, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO NOTHING",
     )
     .bind(subscription.id.to_lowercase())
@@ -46,8 +43,7 @@ pub async fn create(conn: &mut Conn, subscription: &Subscription) -> DbResult<()
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, id: &str) -> DbResult<Option<Subscription>> {
-    let row =
-        sqlx::query("SELECT * FROM subscriptions WHERE key = $1").bind(id.to_lowercase()).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM subscriptions WHERE key = $1").bind(id.to_lowercase()).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -56,12 +52,7 @@ pub async fn get(conn: &mut Conn, id: &str) -> DbResult<Option<Subscription>> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list(conn: &mut Conn) -> DbResult<Vec<Subscription>> {
-    sqlx::query("SELECT * FROM subscriptions ORDER BY created_at, key")
-        .fetch_all(conn)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    query("SELECT * FROM subscriptions ORDER BY created_at, key").fetch_all(conn).await?.iter().map(read).collect()
 }
 
 /// The name of the alias and the subscription that it stands for.
@@ -69,7 +60,7 @@ pub async fn list(conn: &mut Conn) -> DbResult<Vec<Subscription>> {
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn alias(conn: &mut Conn, name: &str) -> DbResult<Option<(String, Subscription)>> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT a.name AS alias_name, s.id, s.display_name, s.created_at
          FROM subscription_aliases a JOIN subscriptions s ON s.key = a.subscription_key WHERE a.key = $1",
     )
@@ -84,7 +75,7 @@ pub async fn alias(conn: &mut Conn, name: &str) -> DbResult<Option<(String, Subs
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn alias_of(conn: &mut Conn, subscription_id: &str) -> DbResult<Option<String>> {
-    let row = sqlx::query("SELECT name FROM subscription_aliases WHERE subscription_key = $1 ORDER BY created_at")
+    let row = query("SELECT name FROM subscription_aliases WHERE subscription_key = $1 ORDER BY created_at")
         .bind(subscription_id.to_lowercase())
         .fetch_optional(conn)
         .await?;
@@ -96,7 +87,7 @@ pub async fn alias_of(conn: &mut Conn, subscription_id: &str) -> DbResult<Option
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn create_alias(conn: &mut Conn, name: &str, subscription_id: &str, now: i64) -> DbResult<()> {
-    sqlx::query("INSERT INTO subscription_aliases (key, name, subscription_key, created_at) VALUES ($1, $2, $3, $4)")
+    query("INSERT INTO subscription_aliases (key, name, subscription_key, created_at) VALUES ($1, $2, $3, $4)")
         .bind(name.to_lowercase())
         .bind(name)
         .bind(subscription_id.to_lowercase())

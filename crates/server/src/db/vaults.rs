@@ -2,10 +2,8 @@
 
 use blobkeep_arm::vault::VaultProperties;
 use serde_json::{Map, Value};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Conn, DbResult, from_json, to_json};
+use super::{Conn, DbResult, Row, from_json, query, to_json};
 use crate::auth::Granted;
 
 /// A backup vault.
@@ -41,7 +39,7 @@ pub struct Vault {
     pub is_guarded: bool,
 }
 
-pub(super) fn read(row: &SqliteRow) -> DbResult<Vault> {
+pub(super) fn read(row: &Row) -> DbResult<Vault> {
     let id: String = row.try_get("id")?;
     let what = format!("backup_vaults {id}");
     let tags: String = row.try_get("tags")?;
@@ -60,7 +58,7 @@ pub(super) fn read(row: &SqliteRow) -> DbResult<Vault> {
         provisioning_state: row.try_get("provisioning_state")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
-        is_guarded: row.try_get::<i64, _>("is_guarded")? != 0,
+        is_guarded: row.try_get::<i64>("is_guarded")? != 0,
     })
 }
 
@@ -69,7 +67,7 @@ pub(super) fn read(row: &SqliteRow) -> DbResult<Vault> {
 /// # Errors
 /// [`super::DbError`] when the database fails or the group is not there.
 pub async fn put(conn: &mut Conn, _granted: &Granted, vault: &Vault) -> DbResult<()> {
-    sqlx::query(
+    query(
         "INSERT INTO backup_vaults (key, id, name, subscription_id, subscription_key, group_key, location, tags,
              properties, vault_uuid, principal_id, provisioning_state, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -110,7 +108,7 @@ pub async fn put_moved_on(conn: &mut Conn, granted: &Granted, vault: &Vault) -> 
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Option<Vault>> {
-    let row = sqlx::query("SELECT * FROM backup_vaults WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM backup_vaults WHERE key = $1").bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -119,8 +117,7 @@ pub async fn get(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<Opt
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn by_uuid(conn: &mut Conn, _granted: &Granted, vault_uuid: &str) -> DbResult<Option<Vault>> {
-    let row =
-        sqlx::query("SELECT * FROM backup_vaults WHERE vault_uuid = $1").bind(vault_uuid).fetch_optional(conn).await?;
+    let row = query("SELECT * FROM backup_vaults WHERE vault_uuid = $1").bind(vault_uuid).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -129,7 +126,7 @@ pub async fn by_uuid(conn: &mut Conn, _granted: &Granted, vault_uuid: &str) -> D
 /// # Errors
 /// [`super::DbError`] when the database fails.
 pub async fn list_in_group(conn: &mut Conn, group_key: &str, after: &str, limit: i64) -> DbResult<Vec<Vault>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM backup_vaults WHERE group_key = $1 AND deleted_at IS NULL AND key > $2 ORDER BY key LIMIT $3",
     )
     .bind(group_key)
@@ -151,7 +148,7 @@ pub async fn list_in_subscription(
     after: &str,
     limit: i64,
 ) -> DbResult<Vec<Vault>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM backup_vaults WHERE subscription_key = $1 AND deleted_at IS NULL AND key > $2
          ORDER BY key LIMIT $3",
     )
@@ -169,6 +166,6 @@ pub async fn list_in_subscription(
 /// [`super::DbError`] when the database fails or something in the vault is left.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
     super::stamps::forget(conn, key).await?;
-    sqlx::query("DELETE FROM backup_vaults WHERE key = $1").bind(key).execute(conn).await?;
+    query("DELETE FROM backup_vaults WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

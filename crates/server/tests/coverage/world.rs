@@ -2,6 +2,7 @@
 
 use blobkeep_server::api::Route;
 use blobkeep_server::auth::roles::BUILT_IN;
+use blobkeep_server::db::query;
 use serde_json::{Value, json};
 
 use super::common::{Got, Service, VERSION};
@@ -123,7 +124,7 @@ impl World {
 
     async fn sql(&self, statement: &str) {
         let mut tx = self.service.running.app().db.write().await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut *tx).await.unwrap();
+        query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -66,12 +66,8 @@ async fn a_job_that_waits_for_its_next_try_is_cancelled_at_once_and_one_at_work_
         assert_eq!(service.get(&job).await.json()["properties"]["status"], status, "lease until {lease}");
         assert!(status == "Cancelled" || service.post_empty(&cancel(&job)).await.status == 202, "asked once more");
     }
-    let asked: (i64,) =
-        sqlx::query_as("SELECT cancel_requested FROM jobs WHERE kind = 'backup' AND status = 'InProgress'")
-            .fetch_one(&mut service.database)
-            .await
-            .unwrap();
-    assert_eq!(asked.0, 1);
+    let asked = service.row("SELECT cancel_requested FROM jobs WHERE kind = 'backup' AND status = 'InProgress'").await;
+    assert_eq!(asked.try_get::<i64>("cancel_requested").unwrap(), 1);
 }
 
 #[tokio::test]

@@ -140,14 +140,15 @@ impl Guarded {
         for path in [self.service.vault(), self.instance.clone(), self.service.proxy()] {
             all.push_str(&self.service.get(&path).await.text);
         }
-        let count: (i64, i64, i64) = sqlx::query_as(
-            "SELECT (SELECT COUNT(*) FROM jobs WHERE kind NOT IN ('expire', 'operational')),
-                 (SELECT COUNT(*) FROM operations), (SELECT COUNT(*) FROM unlocked_deletes)",
-        )
-        .fetch_one(&mut self.service.database)
-        .await
-        .unwrap();
-        format!("{all}{count:?}")
+        let counts = self
+            .service
+            .row(
+                "SELECT (SELECT COUNT(*) FROM jobs WHERE kind NOT IN ('expire', 'operational')) AS jobs,
+                     (SELECT COUNT(*) FROM operations) AS operations, (SELECT COUNT(*) FROM unlocked_deletes) AS unlocked",
+            )
+            .await;
+        let count = |name: &str| counts.try_get::<i64>(name).unwrap();
+        format!("{all} {} {} {}", count("jobs"), count("operations"), count("unlocked"))
     }
 }
 

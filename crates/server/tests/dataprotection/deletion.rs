@@ -1,6 +1,6 @@
 //! What a deletion of an instance keeps, and for how long.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::service::Service;
 
@@ -71,11 +71,7 @@ async fn without_soft_delete_older_versions_remove_at_once_and_newer_ones_do_not
             )
             .await;
         assert_eq!(service.delete(&format!("{id}?api-version={version}")).await.status, 202);
-        let (spec,): (String,) = sqlx::query_as("SELECT spec FROM jobs WHERE kind = 'delete_instance'")
-            .fetch_one(&mut service.database)
-            .await
-            .unwrap();
-        let spec: Value = serde_json::from_str(&spec).unwrap();
+        let spec = service.queued("delete_instance").await.remove(0);
         assert_eq!(spec["purge_at"].is_i64(), is_kept, "{version}: {spec}");
     }
 }

@@ -269,7 +269,6 @@ async fn suspended_backups_are_resumed_with_their_schedule() {
     assert_eq!(service.post_empty(&format!("{id}/suspendBackups")).await.status, 202);
     assert_eq!(service.get(&id).await.json()["properties"]["currentProtectionState"], "BackupSchedulesSuspended");
     assert_eq!(service.post_empty(&format!("{id}/resumeBackups")).await.status, 202);
-    let (next,): (Option<i64>,) =
-        sqlx::query_as("SELECT next_run_at FROM backup_instances").fetch_one(&mut service.database).await.unwrap();
-    assert!(next.is_some());
+    let instance = service.row("SELECT next_run_at FROM backup_instances").await;
+    assert!(instance.try_get::<Option<i64>>("next_run_at").unwrap().is_some());
 }

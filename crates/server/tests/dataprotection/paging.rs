@@ -59,8 +59,9 @@ impl Service {
             "INSERT INTO jobs (id, vault_key, instance_key, kind, visible, status, spec, state, principal_id, correlation_id,
                  created_at, not_before, display)
              SELECT '{id}', vault_key, instance_key, kind, visible, status, spec, state, principal_id, correlation_id,
-                 created_at + {seconds} * 1000000, not_before, display
-             FROM jobs WHERE kind = 'backup' ORDER BY created_at LIMIT 1"
+                 created_at + {}, not_before, display
+             FROM jobs WHERE kind = 'backup' ORDER BY created_at LIMIT 1",
+            seconds * 1_000_000
         ))
         .await;
     }

@@ -31,7 +31,8 @@ async fn points_are_listed_newest_first_and_filtered() {
     assert_eq!(one["properties"]["recoveryPointDataStoresDetails"][0]["state"], "COMMITTED");
     assert_eq!(service.get(&format!("{id}/recoveryPoints/none")).await.code(), "ResourceNotFound");
     assert_eq!(service.get(&format!("{id}/recoveryPoints/{operational}")).await.code(), "ResourceNotFound");
-    service.sql("UPDATE recovery_points SET created_at = unixepoch() * 1000000 WHERE store = 'OperationalStore'").await;
+    let now = service.running.app().now() / 1_000_000 * 1_000_000;
+    service.sql(&format!("UPDATE recovery_points SET created_at = {now} WHERE store = 'OperationalStore'")).await;
     let ranges = service
         .post(&format!("{id}/findRestorableTimeRanges"), json!({"sourceDataStoreType": "OperationalStore"}))
         .await;

@@ -22,12 +22,8 @@ impl Service {
 
     /// What the only vault remembers of points that have gone.
     async fn points_removed_at(&mut self) -> Option<i64> {
-        let row: (Option<i64>,) =
-            sqlx::query_as("SELECT points_removed_at FROM backup_vaults WHERE name = 'testBkpVault'")
-                .fetch_one(&mut self.database)
-                .await
-                .unwrap();
-        row.0
+        let row = self.row("SELECT points_removed_at FROM backup_vaults WHERE name = 'testBkpVault'").await;
+        row.try_get("points_removed_at").unwrap()
     }
 }
 
@@ -80,8 +76,7 @@ async fn a_prune_does_not_keep_its_vault_from_being_deleted() {
     assert_eq!(service.points_removed_at().await, None);
     let deleted = service.delete(&service.vault()).await;
     assert_eq!(deleted.status, 202, "{deleted:?}");
-    let status: (String,) =
-        sqlx::query_as("SELECT status FROM jobs WHERE kind = 'prune'").fetch_one(&mut service.database).await.unwrap();
-    assert_eq!(status.0, "Cancelled");
+    let prune = service.row("SELECT status FROM jobs WHERE kind = 'prune'").await;
+    assert_eq!(prune.try_get::<String>("status").unwrap(), "Cancelled");
     assert!(service.points_removed_at().await.is_some(), "it is begun anew if the vault comes back");
 }

@@ -11,22 +11,16 @@ const BACKUP_READER: &str = "a795c7a0-d4a2-40c1-ae25-d81f01202912";
 impl Service {
     /// The scopes below the vault that somebody has a role at.
     async fn scopes_in_vault(&mut self) -> Vec<String> {
-        let rows: Vec<(String,)> =
-            sqlx::query_as("SELECT scope_key FROM role_assignments WHERE scope_key LIKE '%/backupvaults/%' ORDER BY 1")
-                .fetch_all(&mut self.database)
-                .await
-                .unwrap();
-        rows.into_iter().map(|(scope,)| scope).collect()
+        let rows = self
+            .rows("SELECT scope_key FROM role_assignments WHERE scope_key LIKE '%/backupvaults/%' ORDER BY scope_key")
+            .await;
+        rows.iter().map(|row| row.try_get("scope_key").unwrap()).collect()
     }
 
     /// What was queued of a kind, oldest first.
     pub(crate) async fn queued(&mut self, kind: &str) -> Vec<Value> {
-        let rows: Vec<(String,)> = sqlx::query_as("SELECT spec FROM jobs WHERE kind = $1 ORDER BY created_at, rowid")
-            .bind(kind)
-            .fetch_all(&mut self.database)
-            .await
-            .unwrap();
-        rows.iter().map(|(spec,)| serde_json::from_str(spec).unwrap()).collect()
+        let rows = self.rows(&format!("SELECT spec FROM jobs WHERE kind = '{kind}' ORDER BY created_at, id")).await;
+        rows.iter().map(|row| serde_json::from_str(&row.try_get::<String>("spec").unwrap()).unwrap()).collect()
     }
 }
 

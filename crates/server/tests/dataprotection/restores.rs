@@ -28,7 +28,9 @@ fn of_time(account: &str, time: &str) -> Value {
 async fn with_operational_range(service: &mut Service) -> (String, String) {
     let id = service.protect().await;
     service.add_point(9, "OperationalStore").await;
-    service.sql("UPDATE recovery_points SET created_at = unixepoch() * 1000000 WHERE store = 'OperationalStore'").await;
+    // Whole seconds, as they are sent back.
+    let now = service.running.app().now() / 1_000_000 * 1_000_000;
+    service.sql(&format!("UPDATE recovery_points SET created_at = {now} WHERE store = 'OperationalStore'")).await;
     let ranges = service
         .post(&format!("{id}/findRestorableTimeRanges"), json!({"sourceDataStoreType": "OperationalStore"}))
         .await;

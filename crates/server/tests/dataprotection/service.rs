@@ -3,10 +3,11 @@
 //! Its queue is held: jobs are stored and stay where they are, so that a test sees exactly what a handler did and moves things on by
 //! itself.
 
+use blobkeep_server::db::{Row, query};
 use blobkeep_server::{Config, Parts, Running, client_env, serve};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 /// The api-version of the public how-to.
@@ -34,11 +35,10 @@ impl Answer {
     }
 }
 
-/// A service with a resource group, two storage accounts and a database connection of the test's own.
+/// A service with a resource group and two storage accounts.
 pub(crate) struct Service {
     pub(crate) running: Running,
     pub(crate) subscription: String,
-    pub(crate) database: SqliteConnection,
     client: Client,
     token: String,
     tenant: String,
@@ -61,9 +61,7 @@ impl Service {
         let env = client_env(dir.path()).unwrap();
         let ca = reqwest::Certificate::from_pem(&std::fs::read(&env.ca_file).unwrap()).unwrap();
         let client = Client::builder().tls_certs_only([ca]).build().unwrap();
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("blobkeep.db"));
         let mut service = Self {
-            database: options.connect().await.unwrap(),
             running,
             client,
             token: String::new(),
@@ -212,8 +210,20 @@ impl Service {
     }
 
     pub(crate) async fn sql(&mut self, statement: &str) {
-        let statement = sqlx::AssertSqlSafe(statement.to_owned());
-        sqlx::query(statement).execute(&mut self.database).await.unwrap();
+        let mut tx = self.running.app().db.write().await.unwrap();
+        query(AssertSqlSafe(statement.to_owned())).execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// The rows of the service's database that a statement gives.
+    pub(crate) async fn rows(&self, statement: &str) -> Vec<Row> {
+        let mut reader = self.running.app().db.read().await.unwrap();
+        query(AssertSqlSafe(statement.to_owned())).fetch_all(&mut reader).await.unwrap()
+    }
+
+    /// The first of them.
+    pub(crate) async fn row(&self, statement: &str) -> Row {
+        self.rows(statement).await.into_iter().next().unwrap_or_else(|| panic!("no row: {statement}"))
     }
 
     /// The vault of the how-to, with an identity of its own.

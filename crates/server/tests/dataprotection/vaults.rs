@@ -103,11 +103,7 @@ async fn policies_are_kept_versioned_and_guarded() {
     let mut changed = policy();
     changed["properties"]["policyRules"][1]["lifecycles"][0]["deleteAfter"]["duration"] = json!("P14D");
     assert_eq!(service.put(&id, changed).await.status, 200);
-    let queued: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM jobs WHERE kind = 'expire'")
-        .fetch_one(&mut service.database)
-        .await
-        .unwrap();
-    assert_eq!(queued.0, 1, "existing points follow the new retention");
+    assert_eq!(service.queued("expire").await.len(), 1, "existing points follow the new retention");
     let refused = service.delete(&id).await;
     assert_eq!((refused.status, refused.code().as_str()), (409, "UserErrorPolicyInUse"));
     assert!(refused.text.contains("msblobbackup-1"), "{}", refused.text);

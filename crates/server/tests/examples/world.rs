@@ -7,6 +7,7 @@ use blobkeep_arm::ResourceId;
 use blobkeep_arm::id::fold;
 use blobkeep_server::Parts;
 use blobkeep_server::config::EncryptionKeyConfig;
+use blobkeep_server::db::query;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -58,7 +59,7 @@ impl World {
 
     async fn sql(&self, statement: &str) {
         let mut tx = self.service.running.app().db.write().await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut *tx).await.unwrap();
+        query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
     }
 }
