@@ -22,7 +22,7 @@ pub(crate) fn read(given: &str, what: &str) -> anyhow::Result<String> {
     Ok(given.to_owned())
 }
 
-/// Reads a value that may hold a secret (the address of a container with its SAS) or be harmless (a path).
+/// Reads a value that may hold a secret (the address of a container with its SAS, of a database with its password) or be harmless (a path).
 ///
 /// # Errors
 /// As [`read`].
@@ -35,10 +35,18 @@ pub(crate) fn read_place(given: &str, what: &str) -> anyhow::Result<String> {
         return Ok(found);
     }
     let folded = given.to_ascii_lowercase();
-    if ["sig=", "accountkey=", "sharedaccesssignature="].iter().any(|mark| folded.contains(mark)) {
+    let marks = ["sig=", "accountkey=", "sharedaccesssignature=", "password="];
+    if marks.iter().any(|mark| folded.contains(mark)) || has_password(given) {
         warn_literal(what);
     }
     Ok(given.to_owned())
+}
+
+/// `scheme://user:password@host`.
+fn has_password(address: &str) -> bool {
+    let Some((_, rest)) = address.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.split_once('@').is_some_and(|(user, _)| user.contains(':'))
 }
 
 fn read_reference(given: &str, what: &str) -> anyhow::Result<Option<String>> {
@@ -97,6 +105,15 @@ mod tests {
     fn a_literal_is_taken_as_it_is_unless_it_is_empty() {
         assert_eq!(read("c2VjcmV0", "--key").unwrap(), "c2VjcmV0");
         assert!(read("", "--key").is_err());
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_known() {
+        assert!(has_password("postgres://keeper:secret@host:5432/database"));
+        for harmless in ["postgres://keeper@host:5432/database", "https://host:10000/account/a:b@c", "/data", "sqlite"]
+        {
+            assert!(!has_password(harmless), "{harmless}");
+        }
     }
 
     #[test]

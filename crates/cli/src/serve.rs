@@ -1,9 +1,10 @@
 //! `blobkeep serve`: the service, all roles in one process. Prints one line on standard output once it answers; everything else is log.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blobkeep_server::db::Database;
 use blobkeep_server::{Config, Parts};
 use clap::Args;
 
@@ -13,8 +14,8 @@ use crate::{Outcome, UsageError, output, secret};
 
 /// The longest that an orderly stop may take.
 const STOP_SECONDS: u64 = 25;
-/// The database's file in the data folder.
-const DATABASE: &str = "blobkeep.db";
+/// Where the database is, if no flag says it.
+const DATABASE_VARIABLE: &str = "BLOBKEEP_DATABASE";
 
 /// Runs the service: API, identity, jobs
 #[derive(Debug, Args)]
@@ -22,6 +23,7 @@ const DATABASE: &str = "blobkeep.db";
 Examples:
   blobkeep serve
   blobkeep serve --data-dir /var/lib/blobkeep --listen 0.0.0.0:8443 --hostname backup.example.org --store /backup/vaults
+  BLOBKEEP_DATABASE='postgres://keeper:PASSWORD@db.example.org/backup?sslmode=verify-full' blobkeep serve
 
 What the service makes at its first start (keys, certificates, database) lies in the data folder: keep a copy of
 DIR/master.key elsewhere, and of every [[encryption_key]] of the configuration: without it no vault of that key can be
@@ -36,7 +38,8 @@ pub(crate) struct ServeArgs {
     /// A configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The database: `sqlite`, or the path or URL of the SQLite file in the data folder [default: DIR/blobkeep.db]
+    /// The database: `sqlite` for the file in the data folder, or postgres://USER@HOST/DATABASE. It may hold a password: env:NAME, file:PATH
+    /// or - hide it [env: BLOBKEEP_DATABASE] [default: sqlite]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// Where vaults are kept: a folder, file:///…, or the address of an Azure container with its SAS [default: DIR/vaults]
@@ -74,13 +77,15 @@ fn config(args: ServeArgs) -> anyhow::Result<Config> {
         Some(data_dir) => data_dir,
         None => default_data_dir()?,
     };
-    check_database(args.database.as_deref(), &data_dir)?;
     let mut config = match &args.config {
         Some(file) => Config::from_file(&data_dir, file)?,
         None => Config::new(&data_dir),
     };
     if let Some(listen) = args.listen {
         config.listen = listen;
+    }
+    if let Some(database) = database(args.database.as_deref(), std::env::var(DATABASE_VARIABLE).ok(), &data_dir)? {
+        config.database = database;
     }
     if let Some(store) = &args.store {
         config.store = Some(secret::read_place(store, "--store")?);
@@ -89,38 +94,45 @@ fn config(args: ServeArgs) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn check_database(given: Option<&str>, data_dir: &std::path::Path) -> Result<(), UsageError> {
-    let Some(given) = given else { return Ok(()) };
-    if given.starts_with("postgres://") || given.starts_with("postgresql://") {
-        let text = "--database: PostgreSQL is not supported yet: leave the flag out to use SQLite in the data folder";
-        return Err(UsageError(text.to_owned()));
-    }
-    let path =
-        ["sqlite://", "sqlite:", "file://"].iter().find_map(|scheme| given.strip_prefix(scheme)).unwrap_or(given);
-    let own = data_dir.join(DATABASE);
-    let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if matches!(path, "sqlite" | "") || absolute(path.as_ref()) == absolute(&own) {
-        return Ok(());
-    }
-    let own = own.display();
-    Err(UsageError(format!(
-        "--database {path}: the SQLite database lies in the data folder ({own}): leave the flag out, or give another --data-dir"
-    )))
+/// What the flag says, or else the variable; none if both are silent.
+fn database(flag: Option<&str>, variable: Option<String>, data_dir: &Path) -> anyhow::Result<Option<Database>> {
+    let (what, text) = match (flag, variable.filter(|text| !text.is_empty())) {
+        (Some(given), _) => ("--database", secret::read_place(given, "--database")?),
+        (None, Some(text)) => (DATABASE_VARIABLE, text),
+        (None, None) => return Ok(None),
+    };
+    let parsed = Database::parse(&text, data_dir);
+    Ok(Some(parsed.map_err(|reason| UsageError(format!("{what}: {reason}")))?))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
+    fn found(flag: Option<&str>, variable: Option<&str>) -> Result<String, String> {
+        let found = database(flag, variable.map(str::to_owned), Path::new("/data"));
+        found.map(|found| format!("{found:?}")).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn the_database_is_the_one_in_the_data_folder() {
-        let check = |given: &str| check_database(Some(given), Path::new("/data")).map_err(|error| error.to_string());
+    fn the_database_is_the_one_in_the_data_folder_if_nothing_else_is_said() {
+        assert_eq!(found(None, None).unwrap(), "None");
+        assert_eq!(found(None, Some("")).unwrap(), "None");
         for good in ["sqlite", "/data/blobkeep.db", "sqlite:///data/blobkeep.db"] {
-            assert_eq!(check(good), Ok(()), "{good}");
+            assert_eq!(found(Some(good), None).unwrap(), "Some(Sqlite)", "{good}");
         }
-        assert!(check("postgres://host/db").unwrap_err().contains("not supported yet"));
-        assert!(check("/elsewhere/blobkeep.db").unwrap_err().contains("/data/blobkeep.db"));
+        assert!(found(Some("/elsewhere/blobkeep.db"), None).unwrap_err().contains("/data/blobkeep.db"));
+    }
+
+    #[test]
+    fn the_flag_wins_over_the_variable_and_neither_tells_a_password() {
+        let address = "postgres://keeper:topsecret@db.example.org/backup";
+        for (flag, variable) in [(None, Some(address)), (Some(address), Some("sqlite"))] {
+            let found = found(flag, variable).unwrap();
+            assert!(found.contains("backup at db.example.org:5432") && !found.contains("topsecret"), "{found}");
+        }
+        assert_eq!(found(Some("sqlite"), Some(address)).unwrap(), "Some(Sqlite)");
+        let wrong = found(None, Some("postgres://keeper:top/secret@db.example.org/backup")).unwrap_err();
+        assert!(wrong.starts_with("BLOBKEEP_DATABASE: ") && !wrong.contains("secret"), "{wrong}");
     }
 }

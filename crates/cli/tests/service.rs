@@ -44,7 +44,9 @@ impl Drop for Running {
 
 fn blobkeep() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blobkeep"));
-    for name in ["BLOBKEEP_CONNECTION_STRING", "BLOBKEEP_ENDPOINT", "AZURE_SUBSCRIPTION_ID", "RUST_LOG"] {
+    for name in
+        ["BLOBKEEP_CONNECTION_STRING", "BLOBKEEP_DATABASE", "BLOBKEEP_ENDPOINT", "AZURE_SUBSCRIPTION_ID", "RUST_LOG"]
+    {
         command.env_remove(name);
     }
     command
@@ -264,8 +266,11 @@ fn what_serve_cannot_do_it_says() {
         let output = blobkeep().arg("serve").arg("--data-dir").arg(folder.path()).args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (code, said) = serve(&["--database", "postgres://host/db"]);
-    assert!(code == Some(2) && said.contains("PostgreSQL is not supported yet"), "{said}");
+    let (code, said) = serve(&["--database", "postgres://keeper:topsecret@localhost:1/backup"]);
+    let what_to_do = "cannot use the PostgreSQL database backup at localhost:1 (user keeper): it cannot be reached";
+    assert!(code == Some(1) && said.contains(what_to_do) && !said.contains("topsecret"), "{said}");
+    let (code, said) = serve(&["--database", "postgres://keeper:top/secret@localhost:1/backup"]);
+    assert!(code == Some(2) && said.contains("%2F") && !said.contains("secret"), "{said}");
     std::fs::write(folder.path().join("odd.toml"), "no_such_key = 1\n").unwrap();
     let file = folder.path().join("odd.toml");
     let (code, said) = serve(&["--config", file.to_str().unwrap()]);

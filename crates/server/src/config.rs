@@ -11,6 +11,8 @@ use blobkeep_arm::vault::check_key_uri;
 use blobkeep_vault::caps::Schedule;
 use serde::Deserialize;
 
+use crate::db::Database;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -177,12 +179,13 @@ pub struct EncryptionKeyConfig {
 }
 
 /// What the file may say; everything has a default.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileConfig {
     listen: Option<SocketAddr>,
     hostnames: Vec<String>,
     public_url: Option<String>,
+    database: Option<String>,
     store: Option<String>,
     local_roots: Vec<PathBuf>,
     allowed_endpoint_ranges: Vec<IpRange>,
@@ -205,6 +208,8 @@ pub struct Config {
     pub hostnames: Vec<String>,
     /// The address that clients use, if it is neither the listening one nor one of the names: `https://host[:port]`.
     pub public_url: Option<String>,
+    /// Where the database is; default SQLite in the data folder.
+    pub database: Database,
     /// Where vaults are kept, as a URL; default a folder `vaults` in the data folder.
     pub store: Option<String>,
     /// Folders below which `LocalFolder` connections are allowed.
@@ -242,8 +247,13 @@ impl Config {
         let text =
             std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
         let invalid = |reason: String| ConfigError::Invalid { file: file.to_owned(), reason };
-        let parsed: FileConfig = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let config = Self::from_parts(data_dir.into(), parsed);
+        let mut parsed: FileConfig = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let database = parsed.database.take();
+        let mut config = Self::from_parts(data_dir.into(), parsed);
+        if let Some(text) = database {
+            let parsed = Database::parse(&text, &config.data_dir);
+            config.database = parsed.map_err(|reason| invalid(format!("database: {reason}")))?;
+        }
         config.check().map_err(invalid)?;
         Ok(config)
     }
@@ -254,6 +264,7 @@ impl Config {
             listen: file.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT)),
             hostnames: file.hostnames,
             public_url: file.public_url,
+            database: Database::default(),
             store: file.store,
             local_roots: file.local_roots,
             allowed_endpoint_ranges: file.allowed_endpoint_ranges,
@@ -362,7 +373,7 @@ impl<'de> Deserialize<'de> for IpRange {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{Config, IpRange, RetryAfter, Waiting};
+    use super::{Config, Database, IpRange, RetryAfter, Waiting};
 
     fn read(text: &str) -> Result<Config, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -436,6 +447,8 @@ mod tests {
             ("[[encryption_key]]\nuri = \"https://v/keys/k\"", "file"),
             ("[api]\npage_size = 0", "page_size"),
             ("[api]\npage_size = 1001", "page_size"),
+            ("database = \"/elsewhere/blobkeep.db\"", "data folder"),
+            ("database = \"postgres://u:p@h/d?ssl=on\"", "sslmode"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(wanted), "{text}: {error}");
@@ -443,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_an_account_is_not_printed() {
+    fn a_secret_is_not_printed() {
         let text = r#"
             [[storage_account]]
             id = "/x"
@@ -451,6 +464,9 @@ mod tests {
             connection = { kind = "AzureBlob", accountKey = "topsecret" }
         "#;
         assert!(!format!("{:?}", read(text).unwrap()).contains("topsecret"));
+        let config = read("database = \"postgres://keeper:topsecret@db.example.org/backup\"").unwrap();
+        assert!(matches!(config.database, Database::Postgres(_)));
+        assert!(!format!("{config:?}").contains("topsecret"));
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Running {
 pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> {
     let clock = parts.clock.unwrap_or_else(|| Arc::new(SystemClock));
     let now = clock.now_micros();
-    let installation = setup::open(&config.data_dir, now).await?;
+    let installation = setup::open(&config.data_dir, &config.database, now).await?;
     let keys = encryption_keys(&config, installation.master_key.as_slice())?;
     let tls = pki::ensure(&config.data_dir, &certificate_names(&config), now)?;
     let (listener, address) = bind(config.listen)?;

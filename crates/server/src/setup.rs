@@ -3,6 +3,8 @@
 //!
 //! Nothing that exists is ever made anew here, except certificates that expire. A master key is never made for a database that exists.
 
+mod master_key;
+
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use crate::auth::{Granted, roles};
 use crate::db::principals::{Principal, PrincipalKind};
 use crate::db::role_assignments::RoleAssignment;
 use crate::db::subscriptions::Subscription;
-use crate::db::{self, Db, DbError, DbResult};
+use crate::db::{self, Database, Db, DbError, DbResult};
 use crate::files::{private_dir, read_if_there, write_private};
 use crate::identity::{Identity, IdentityError, new_secret};
 use crate::pki::{PkiError, PkiFiles, ensure_key};
@@ -49,6 +51,15 @@ pub enum SetupError {
     )]
     MasterKeyMissing {
         /// Where it should be.
+        file: PathBuf,
+    },
+    /// The database was made with another key.
+    #[error(
+        "{file} is not the master key that the database was made with: put the right one there, or use the database that belongs to this \
+         data folder"
+    )]
+    MasterKeyOfAnother {
+        /// Which file.
         file: PathBuf,
     },
     /// The master key file does not hold a key.
@@ -124,7 +135,7 @@ pub(crate) mod names {
     pub(crate) const MASTER_KEY: &str = "master.key";
     pub(crate) const TOKEN_KEY: &str = "token.key";
     pub(crate) const CLIENT: &str = "client.json";
-    pub(crate) const DATABASE: &str = "blobkeep.db";
+    pub(crate) const DATABASE: &str = crate::db::place::SQLITE_FILE;
     pub(crate) const ENDPOINT: &str = "endpoint";
     pub(crate) const LOCK: &str = "lock";
 }
@@ -176,20 +187,18 @@ pub fn client_env(data_dir: &Path) -> Result<ClientEnv, SetupError> {
     })
 }
 
-/// Opens a data folder, making whatever is missing.
+/// Opens a data folder and its database, making whatever is missing.
 ///
 /// # Errors
 /// [`SetupError`] naming the file and what to do.
-pub async fn open(data_dir: &Path, now: i64) -> Result<Installation, SetupError> {
+pub async fn open(data_dir: &Path, database: &Database, now: i64) -> Result<Installation, SetupError> {
     at(data_dir, private_dir(data_dir))?;
     let lock = take_lock(data_dir)?;
-    let master_key = ensure_master_key(data_dir)?;
+    let (db, master_key) = open_database(data_dir, database).await?;
     let signing_key = ensure_key(&data_dir.join(names::TOKEN_KEY))?;
-    let database = data_dir.join(names::DATABASE);
-    ensure_private_file(&database)?;
-    let db = Db::open(&database).await?;
     let (tenant_id, default_subscription_id) = ensure_tenant(&db, now).await?;
     let identity = Identity::new(&signing_key, master_key.as_slice(), &tenant_id)?;
+    master_key::check(data_dir, &db, &identity).await?;
     let client = ensure_client_file(data_dir, &db, &tenant_id, &default_subscription_id).await?;
     ensure_first_principal(&db, &identity, &client, now).await?;
     Ok(Installation { db, identity, master_key, tenant_id, default_subscription_id, lock })
@@ -220,24 +229,29 @@ fn take_lock(data_dir: &Path) -> Result<File, SetupError> {
     Ok(lock)
 }
 
-fn ensure_master_key(data_dir: &Path) -> Result<Zeroizing<[u8; 32]>, SetupError> {
-    let file = data_dir.join(names::MASTER_KEY);
-    let mut key = Zeroizing::new([0u8; 32]);
-    if let Some(text) = at(&file, read_if_there(&file))? {
-        let text = Zeroizing::new(text);
-        let invalid = |_| SetupError::MasterKeyInvalid { file: file.clone() };
-        hex::decode_to_slice(text.trim(), key.as_mut_slice()).map_err(invalid)?;
-        return Ok(key);
+/// The database with its master key, which is made with it.
+async fn open_database(data_dir: &Path, database: &Database) -> Result<(Db, Zeroizing<[u8; 32]>), SetupError> {
+    match database {
+        Database::Sqlite => {
+            let file = data_dir.join(names::DATABASE);
+            let is_in_use = file.metadata().is_ok_and(|found| found.len() > 0);
+            let master_key = master_key::ensure(data_dir, is_in_use)?;
+            ensure_private_file(&file)?;
+            Ok((Db::open(&file).await?, master_key))
+        }
+        Database::Postgres(url) => {
+            let db = Db::open_postgres(url).await?;
+            let mut reader = db.read().await?;
+            let tenant = db::meta::get(&mut reader, db::meta::TENANT_ID).await;
+            drop(reader);
+            let master_key =
+                tenant.map_err(SetupError::from).and_then(|found| master_key::ensure(data_dir, found.is_some()));
+            if master_key.is_err() {
+                db.close().await;
+            }
+            Ok((db, master_key?))
+        }
     }
-    let database = data_dir.join(names::DATABASE);
-    if database.metadata().is_ok_and(|found| found.len() > 0) {
-        return Err(SetupError::MasterKeyMissing { file });
-    }
-    aws_lc_rs::rand::fill(key.as_mut_slice()).map_err(|_| SealError::Sealing)?;
-    let mut text = Zeroizing::new(hex::encode(key.as_slice()));
-    text.push('\n');
-    at(&file, write_private(&file, text.as_bytes()))?;
-    Ok(key)
 }
 
 /// SQLite makes its files with the rights of the main one.
@@ -352,10 +366,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
-    use super::{Installation, SetupError, client_env, names, open, read_client};
-    use crate::db;
+    use super::{Installation, SetupError, client_env, names, read_client};
+    use crate::db::{self, Database};
 
     const NOW: i64 = 1_700_000_000_000_000;
+
+    async fn open(dir: &Path, now: i64) -> Result<Installation, SetupError> {
+        super::open(dir, &Database::Sqlite, now).await
+    }
 
     /// Everything that must not change over starts.
     async fn facts(dir: &Path, installation: &Installation) -> (String, String, String, String, Vec<(String, String)>) {

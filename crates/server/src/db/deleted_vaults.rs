@@ -5,7 +5,7 @@ use blobkeep_arm::ResourceId;
 use blobkeep_arm::deleted_vault::{self, VaultDeletion};
 
 use super::vaults::{self, Vault};
-use super::{Conn, DbError, DbResult, Row, dialect, query};
+use super::{Conn, DbError, DbResult, Row, query};
 use crate::auth::Granted;
 
 /// A vault stays for this long after the last of its instances, in microseconds (recorded: ten minutes).
@@ -91,7 +91,7 @@ pub fn rekeyed(key: &str, from: &str, to: &str) -> String {
 
 /// Gives a vault and everything inside another key. Rows refer to each other, so the database looks at that only when all are moved.
 async fn rekey(conn: &mut Conn, from: &str, to: &str) -> DbResult<()> {
-    query(dialect::DEFER_FOREIGN_KEYS).execute(&mut *conn).await?;
+    conn.defer_foreign_keys().await?;
     let moves = [
         // Of the vault itself and of what has a stamp inside.
         "UPDATE resource_stamps SET key = $2 || substr(key, length($1) + 1),

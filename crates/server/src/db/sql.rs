@@ -4,8 +4,14 @@
 //! looked at here, and values are never logged.
 
 use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, Decode, Row as _, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Transaction, Type};
+use sqlx::{
+    Arguments as _, Decode, PgConnection, Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite, SqliteConnection,
+    Transaction, Type,
+};
+
+use super::dialect;
 
 /// The result of a statement.
 pub type SqlResult<T> = Result<T, sqlx::Error>;
@@ -16,32 +22,71 @@ pub struct Conn(Held);
 
 #[derive(Debug)]
 enum Held {
-    Reading(PoolConnection<Sqlite>),
-    Writing(Transaction<'static, Sqlite>),
+    SqliteReading(PoolConnection<Sqlite>),
+    SqliteWriting(Transaction<'static, Sqlite>),
+    PostgresReading(PoolConnection<Postgres>),
+    PostgresWriting(Transaction<'static, Postgres>),
+}
+
+/// Whose connection it is.
+enum Target<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl From<PoolConnection<Sqlite>> for Conn {
+    fn from(conn: PoolConnection<Sqlite>) -> Self {
+        Self(Held::SqliteReading(conn))
+    }
+}
+
+impl From<Transaction<'static, Sqlite>> for Conn {
+    fn from(transaction: Transaction<'static, Sqlite>) -> Self {
+        Self(Held::SqliteWriting(transaction))
+    }
+}
+
+impl From<PoolConnection<Postgres>> for Conn {
+    fn from(conn: PoolConnection<Postgres>) -> Self {
+        Self(Held::PostgresReading(conn))
+    }
+}
+
+impl From<Transaction<'static, Postgres>> for Conn {
+    fn from(transaction: Transaction<'static, Postgres>) -> Self {
+        Self(Held::PostgresWriting(transaction))
+    }
 }
 
 impl Conn {
-    pub(super) fn reading(conn: PoolConnection<Sqlite>) -> Self {
-        Self(Held::Reading(conn))
-    }
-
-    pub(super) fn writing(transaction: Transaction<'static, Sqlite>) -> Self {
-        Self(Held::Writing(transaction))
-    }
-
-    fn sqlite(&mut self) -> &mut SqliteConnection {
+    fn target(&mut self) -> Target<'_> {
         match &mut self.0 {
-            Held::Reading(conn) => conn,
-            Held::Writing(transaction) => transaction,
+            Held::SqliteReading(conn) => Target::Sqlite(conn),
+            Held::SqliteWriting(transaction) => Target::Sqlite(transaction),
+            Held::PostgresReading(conn) => Target::Postgres(conn),
+            Held::PostgresWriting(transaction) => Target::Postgres(transaction),
         }
     }
 
     /// Makes durable what a transaction wrote; nothing to do for a reading connection.
     pub(super) async fn commit(self) -> SqlResult<()> {
         match self.0 {
-            Held::Reading(_) => Ok(()),
-            Held::Writing(transaction) => transaction.commit().await,
+            Held::SqliteReading(_) | Held::PostgresReading(_) => Ok(()),
+            Held::SqliteWriting(transaction) => transaction.commit().await,
+            Held::PostgresWriting(transaction) => transaction.commit().await,
         }
+    }
+
+    /// Until the end of the transaction rows may refer to what is not there: for moving rows that refer to each other.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`] when the database could not.
+    pub(super) async fn defer_foreign_keys(&mut self) -> SqlResult<()> {
+        let statement = match self.target() {
+            Target::Sqlite(_) => dialect::SQLITE_DEFER_FOREIGN_KEYS,
+            Target::Postgres(_) => dialect::POSTGRES_DEFER_FOREIGN_KEYS,
+        };
+        query(statement).execute(self).await.map(drop)
     }
 }
 
@@ -140,8 +185,18 @@ impl Query {
     /// # Errors
     /// [`sqlx::Error`] when the database could not.
     pub async fn execute(self, conn: &mut Conn) -> SqlResult<Done> {
-        let done = sqlx::query_with(self.sql, sqlite_arguments(self.values)?).execute(conn.sqlite()).await?;
-        Ok(Done { rows_affected: done.rows_affected() })
+        self.trace();
+        let rows_affected = match conn.target() {
+            Target::Sqlite(conn) => {
+                let query = sqlx::query_with::<Sqlite, _>(self.sql, for_sqlite(self.values)?);
+                query.execute(conn).await?.rows_affected()
+            }
+            Target::Postgres(conn) => {
+                let query = sqlx::query_with::<Postgres, _>(self.sql, for_postgres(self.values)?);
+                query.execute(conn).await?.rows_affected()
+            }
+        };
+        Ok(Done { rows_affected })
     }
 
     /// The only row.
@@ -157,8 +212,17 @@ impl Query {
     /// # Errors
     /// [`sqlx::Error`] when the database could not.
     pub async fn fetch_optional(self, conn: &mut Conn) -> SqlResult<Option<Row>> {
-        let row = sqlx::query_with(self.sql, sqlite_arguments(self.values)?).fetch_optional(conn.sqlite()).await?;
-        Ok(row.map(Row))
+        self.trace();
+        Ok(match conn.target() {
+            Target::Sqlite(conn) => {
+                let query = sqlx::query_with::<Sqlite, _>(self.sql, for_sqlite(self.values)?);
+                query.fetch_optional(conn).await?.map(Row::Sqlite)
+            }
+            Target::Postgres(conn) => {
+                let query = sqlx::query_with::<Postgres, _>(self.sql, for_postgres(self.values)?);
+                query.fetch_optional(conn).await?.map(Row::Postgres)
+            }
+        })
     }
 
     /// All rows.
@@ -166,12 +230,26 @@ impl Query {
     /// # Errors
     /// [`sqlx::Error`] when the database could not.
     pub async fn fetch_all(self, conn: &mut Conn) -> SqlResult<Vec<Row>> {
-        let rows = sqlx::query_with(self.sql, sqlite_arguments(self.values)?).fetch_all(conn.sqlite()).await?;
-        Ok(rows.into_iter().map(Row).collect())
+        self.trace();
+        Ok(match conn.target() {
+            Target::Sqlite(conn) => {
+                let query = sqlx::query_with::<Sqlite, _>(self.sql, for_sqlite(self.values)?);
+                query.fetch_all(conn).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Target::Postgres(conn) => {
+                let query = sqlx::query_with::<Postgres, _>(self.sql, for_postgres(self.values)?);
+                query.fetch_all(conn).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The statement without its values; a test learns from it which statements were executed.
+    fn trace(&self) {
+        tracing::trace!(target: "blobkeep_server::db::sql", statement = self.sql.as_str());
     }
 }
 
-fn sqlite_arguments(values: Vec<Value>) -> SqlResult<SqliteArguments> {
+fn for_sqlite(values: Vec<Value>) -> SqlResult<SqliteArguments> {
     let mut arguments = SqliteArguments::default();
     for value in values {
         let added = match value {
@@ -183,8 +261,25 @@ fn sqlite_arguments(values: Vec<Value>) -> SqlResult<SqliteArguments> {
     Ok(arguments)
 }
 
+fn for_postgres(values: Vec<Value>) -> SqlResult<PgArguments> {
+    let mut arguments = PgArguments::default();
+    for value in values {
+        let added = match value {
+            Value::Text(text) => arguments.add(text.map(dialect::postgres_text)),
+            Value::Integer(number) => arguments.add(number),
+        };
+        added.map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
 /// A row of an answer.
-pub struct Row(SqliteRow);
+pub enum Row {
+    /// Of SQLite.
+    Sqlite(SqliteRow),
+    /// Of PostgreSQL.
+    Postgres(PgRow),
+}
 
 impl std::fmt::Debug for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -193,7 +288,7 @@ impl std::fmt::Debug for Row {
 }
 
 /// What a column can be read as: `String`, `i64`, or an `Option` of one where it may be NULL.
-pub trait Column: for<'r> Decode<'r, Sqlite> + Type<Sqlite> {}
+pub trait Column: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
 
 impl Column for String {}
 impl Column for i64 {}
@@ -206,6 +301,9 @@ impl Row {
     /// # Errors
     /// [`sqlx::Error`] when there is no such column or it holds something else.
     pub fn try_get<T: Column>(&self, column: &str) -> SqlResult<T> {
-        self.0.try_get(column)
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
     }
 }

@@ -14,7 +14,7 @@ pub(super) enum Fault {
     Passing(Box<ApiError>),
     /// The user asked for it.
     Cancelled,
-    /// Another worker has the job now, or the service is stopping. Nothing is recorded.
+    /// Another worker has the job now, or the service is stopping: the job is left to be taken up again.
     Yielded,
 }
 

@@ -22,6 +22,7 @@ use super::engine::EngineClock;
 use super::expire::{may_become, set_expiry};
 use super::fault::{Fault, of_engine};
 use super::instance::{Subject, check_rights};
+use super::watch::LEASE_MICROS;
 use crate::App;
 use crate::auth::Granted;
 use crate::db;
@@ -61,6 +62,46 @@ impl Monitor for StopOnly {
     }
 }
 
+/// Whose turn it is to look at accounts: of several services that share a database one looks, the others wait until it stops or dies.
+struct Turn {
+    owner: String,
+    /// Until when it is ours, microseconds; 0: it is not.
+    until: i64,
+}
+
+/// Names the lease.
+const TURN: &str = "operational";
+
+impl Turn {
+    fn new() -> Self {
+        Self { owner: uuid::Uuid::new_v4().to_string(), until: 0 }
+    }
+
+    /// It is ours: for certain where nobody else can be, and otherwise by a lease that is prolonged in good time.
+    async fn is_ours(&mut self, app: &App) -> db::DbResult<bool> {
+        let now = app.now();
+        if !app.db.is_shared() || self.until - now > LEASE_MICROS / 2 {
+            return Ok(true);
+        }
+        let until = now + LEASE_MICROS;
+        let mut writer = app.db.write().await?;
+        let is_ours = db::leases::hold(&mut writer, TURN, &self.owner, now, until).await?;
+        writer.commit().await?;
+        self.until = if is_ours { until } else { 0 };
+        Ok(is_ours)
+    }
+
+    /// Leaves it to the next one.
+    async fn end(self, app: &App) -> db::DbResult<()> {
+        if self.until == 0 {
+            return Ok(());
+        }
+        let mut writer = app.db.write().await?;
+        db::leases::let_go(&mut writer, TURN, &self.owner).await?;
+        writer.commit().await
+    }
+}
+
 /// Looks until it is told to stop.
 pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
     if let Err(error) = begin(&app).await {
@@ -68,9 +109,10 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
     }
     let busy: Arc<Mutex<HashSet<String>>> = Arc::default();
     let mut looks = JoinSet::new();
+    let mut turn = Turn::new();
     while !*stopped.borrow() {
         while looks.try_join_next().is_some() {}
-        match due(&app).await {
+        match due(&app, &mut turn).await {
             Ok(keys) => {
                 for key in keys {
                     let is_free =
@@ -89,6 +131,9 @@ pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
         }
     }
     while looks.join_next().await.is_some() {}
+    if let Err(error) = turn.end(&app).await {
+        tracing::warn!(%error, "other services look at accounts only when the lease of this one runs out");
+    }
 }
 
 /// The interval may be shorter than it was.
@@ -100,7 +145,10 @@ async fn begin(app: &App) -> db::DbResult<()> {
 
 /// Instances with an operational rule whose interval is over and that nothing else works on. Who turns out to have no such rule is left alone
 /// until its policy changes: what this asks for does not grow with the number of instances.
-async fn due(app: &App) -> db::DbResult<Vec<String>> {
+async fn due(app: &App, turn: &mut Turn) -> db::DbResult<Vec<String>> {
+    if !turn.is_ours(app).await? {
+        return Ok(Vec::new());
+    }
     let granted = Granted::service();
     let mut reader = app.db.read().await?;
     let (mut keys, mut others) = (Vec::new(), Vec::new());

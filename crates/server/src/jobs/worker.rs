@@ -58,8 +58,11 @@ impl Done {
 
 /// Works until it is told to stop.
 pub(super) async fn run(app: Arc<App>, mut stopped: signal::Receiver<bool>) {
-    // The data folder is locked, so no other process works on this queue: leases left behind are those of the process that was here before.
-    if let Err(error) = release_leases(&app).await {
+    // A SQLite file is locked with its data folder, so no other process works on this queue: leases left behind are those of the process that
+    // was here before. In a database that may be shared they may be those of somebody at work, and run out where nobody is.
+    if !app.db.is_shared()
+        && let Err(error) = release_leases(&app).await
+    {
         tracing::error!(%error, "leases of the process before cannot be released; their jobs go on when they run out");
     }
     let at_work: Arc<Mutex<HashSet<String>>> = Arc::default();
@@ -219,7 +222,10 @@ async fn end(app: &App, job: &Job, watch: &Watch, outcome: Result<Done, Fault>) 
     let error = match outcome {
         Err(Fault::Yielded) => {
             tracing::info!(job = job.id, "job is left to be taken up again");
-            return Ok(());
+            // Whoever comes next need not wait for the lease. If it is lost already, this changes nothing.
+            let mut writer = app.db.write().await?;
+            db::jobs::postpone(&mut writer, &job.id, watch.owner(), &watch.state(), now).await?;
+            return writer.commit().await;
         }
         Err(Fault::Passing(error)) if job.attempt < tries(&job.spec) => {
             let wait_seconds = (1_i64 << job.attempt.clamp(0, 20)).min(LONGEST_WAIT_SECONDS);

@@ -3,13 +3,15 @@
 //! Shared by the tests of this folder; holds no test itself.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its own part")]
 
+pub mod database;
 pub mod world;
 
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use blobkeep_server::{ClientEnv, Config, Parts, Running, client_env, serve};
+use database::OwnDatabase;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -54,6 +56,7 @@ pub struct Service {
     pub client: reqwest::Client,
     pub token: String,
     _dir: Option<tempfile::TempDir>,
+    _database: Option<Arc<OwnDatabase>>,
 }
 
 /// A client that trusts `ca_file` only.
@@ -95,12 +98,23 @@ impl Service {
     }
 
     /// A service with that configuration.
-    pub async fn start_at(config: Config, parts: Parts) -> Self {
+    pub async fn start_at(mut config: Config, parts: Parts) -> Self {
+        let database = OwnDatabase::for_service(&config.data_dir).await;
+        if let Some(database) = &database {
+            config.database = database.database();
+        }
+        let mut service = Self::start_on_own_database(config, parts).await;
+        service._database = database;
+        service
+    }
+
+    /// A service whose configuration says where its database is.
+    pub async fn start_on_own_database(config: Config, parts: Parts) -> Self {
         let data_dir = config.data_dir.clone();
         let running = serve(config, parts).await.unwrap();
         let env = client_env(&data_dir).unwrap();
         let client = client(&env.ca_file);
-        let mut service = Self { running, env, client, token: String::new(), _dir: None };
+        let mut service = Self { running, env, client, token: String::new(), _dir: None, _database: None };
         service.token = service.token_of(&service.env.client_id, &service.env.client_secret).await;
         service
     }

@@ -5,6 +5,7 @@ use blobkeep_server::auth::roles::BUILT_IN;
 use blobkeep_server::db::query;
 use serde_json::{Value, json};
 
+use super::common::database::hold_the_queue;
 use super::common::{Got, Service, VERSION};
 
 const POINT: &str = "00000000000000000000000000000001";
@@ -50,9 +51,7 @@ impl World {
         let group = service.group("coverage").await;
         let vault = format!("{group}/providers/Microsoft.DataProtection/backupVaults/vault");
         let mut world = Self { service, group, vault, values: Vec::new() };
-        world
-            .sql("CREATE TRIGGER hold AFTER INSERT ON jobs BEGIN UPDATE jobs SET not_before = 9000000000000000000 WHERE id = NEW.id; END")
-            .await;
+        hold_the_queue(&world.service.running.app().db).await;
         let guard = format!("{}/providers/Microsoft.DataProtection/resourceGuards/guard", world.group);
         world.service.put(&guard, json!({"location": "westus", "properties": {}})).await.expect(200);
         for account in ["protected", "deleted", "free"] {

@@ -7,6 +7,8 @@ mod answers;
 mod approvals;
 mod changes;
 mod conditions;
+#[path = "../common/database.rs"]
+mod database;
 mod deleted_vaults;
 mod deletion;
 mod guards;

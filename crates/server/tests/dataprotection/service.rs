@@ -3,12 +3,16 @@
 //! Its queue is held: jobs are stored and stay where they are, so that a test sees exactly what a handler did and moves things on by
 //! itself.
 
+use std::sync::Arc;
+
 use blobkeep_server::db::{Row, query};
 use blobkeep_server::{Config, Parts, Running, client_env, serve};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
+
+use crate::database::{OwnDatabase, hold_the_queue};
 
 /// The api-version of the public how-to.
 pub(crate) const VERSION: &str = "2021-01-01";
@@ -43,6 +47,7 @@ pub(crate) struct Service {
     token: String,
     tenant: String,
     _dir: TempDir,
+    _database: Option<Arc<OwnDatabase>>,
 }
 
 impl Service {
@@ -56,6 +61,10 @@ impl Service {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::new(dir.path());
         config.listen = "127.0.0.1:0".parse().unwrap();
+        let database = OwnDatabase::for_service(dir.path()).await;
+        if let Some(database) = &database {
+            config.database = database.database();
+        }
         change(&mut config);
         let running = serve(config, parts).await.unwrap();
         let env = client_env(dir.path()).unwrap();
@@ -68,11 +77,10 @@ impl Service {
             tenant: env.tenant_id.clone(),
             subscription: env.subscription_id.clone(),
             _dir: dir,
+            _database: database,
         };
         service.token = service.token_of(&env.client_id, &env.client_secret).await;
-        service
-            .sql("CREATE TRIGGER hold AFTER INSERT ON jobs BEGIN UPDATE jobs SET not_before = 9000000000000000000 WHERE id = NEW.id; END")
-            .await;
+        hold_the_queue(&service.running.app().db).await;
         for group in ["TestBkpVaultRG", "RG-BlobBackup"] {
             let path = format!("/subscriptions/{}/resourcegroups/{group}", service.subscription);
             let answer = service.put(&path, json!({"location": "westus"})).await;

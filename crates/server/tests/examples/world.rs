@@ -11,6 +11,7 @@ use blobkeep_server::db::query;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::common::database::hold_the_queue;
 use super::common::{Got, Service, config, read};
 use super::example::{Example, operations};
 use super::table::{Need, QUIRKS};
@@ -51,9 +52,7 @@ impl World {
         config.encryption_keys = KEYS.iter().map(|(byte, uri)| key(dir.path(), *byte, uri)).collect();
         let service = Service::start_at(config, parts).await;
         let world = Self { service, operations: operations(), _dir: dir };
-        world
-            .sql("CREATE TRIGGER hold AFTER INSERT ON jobs BEGIN UPDATE jobs SET not_before = 9000000000000000000 WHERE id = NEW.id; END")
-            .await;
+        hold_the_queue(&world.service.running.app().db).await;
         world
     }
 
