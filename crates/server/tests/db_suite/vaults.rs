@@ -170,11 +170,7 @@ pub(crate) async fn a_vault_is_purged_with_what_is_in_it(stage: &Stage) {
     tx.commit().await.unwrap();
     assert!(vaults::get(&mut *stage.read().await, granted, key).await.unwrap().is_none());
     let left = found_under(stage, key).await;
-    assert_eq!(
-        left,
-        ["job", "operation", "operation"],
-        "what has not ended, and what somebody may still ask for"
-    );
+    assert_eq!(left, ["job", "operation", "operation"], "what has not ended, and what somebody may still ask for");
 }
 
 pub(crate) async fn prunes_are_due_where_points_have_gone(stage: &Stage) {
