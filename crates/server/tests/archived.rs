@@ -5,7 +5,7 @@
 mod common;
 
 use blobkeep_emulator::{SeedBlob, SeedKind};
-use common::world::World;
+use common::world::{World, restore_as};
 use serde_json::{Value, json};
 
 impl World {
@@ -28,24 +28,8 @@ impl World {
     async fn restore(&self, point: &Value, to: &str, own: Value) -> Value {
         self.clock.advance_seconds(1);
         let account = self.service.get(&self.instance).await.body["properties"]["dataSourceInfo"]["resourceID"].clone();
-        let body = json!({
-            "objectType": "AzureBackupRecoveryPointBasedRestoreRequest",
-            "recoveryPointId": point["name"],
-            "sourceDataStoreType": "VaultStore",
-            "restoreTargetInfo": {
-                "objectType": "ItemLevelRestoreTargetInfo",
-                "recoveryOption": "FailIfExists",
-                "restoreLocation": "westus",
-                "datasourceInfo": { "objectType": "Datasource", "resourceId": account },
-                "restoreCriteria": [{
-                    "objectType": "ItemPathBasedRestoreCriteria",
-                    "itemPath": "photos",
-                    "isPathRelativeToBackupItem": true,
-                    "renameTo": to,
-                }],
-            },
-            "blobkeep": own,
-        });
+        let mut body = restore_as(&account, &point["name"], to);
+        body["blobkeep"] = own;
         let validation = json!({ "restoreRequestObject": body });
         self.service.call("POST", &format!("{}/validateRestore", self.instance), Some(validation)).await.expect(202);
         self.service.call("POST", &format!("{}/restore", self.instance), Some(body)).await.expect(202);

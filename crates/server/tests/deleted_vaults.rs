@@ -5,7 +5,7 @@
 mod common;
 
 use blobkeep_emulator::SeedBlob;
-use common::world::{DAY, HOUR, World};
+use common::world::{DAY, HOUR, World, restore_as};
 use common::{Got, read};
 use serde_json::{Value, json};
 
@@ -87,23 +87,7 @@ async fn a_vault_that_comes_back_has_its_points_and_is_backed_up_again() {
     assert_eq!(world.stored_vaults(), 1, "it is the same vault");
 
     world.emulator.put_blob("source", "photos", "one", SeedBlob::new("second")).unwrap();
-    let body = json!({
-        "objectType": "AzureBackupRecoveryPointBasedRestoreRequest",
-        "recoveryPointId": point["name"],
-        "sourceDataStoreType": "VaultStore",
-        "restoreTargetInfo": {
-            "objectType": "ItemLevelRestoreTargetInfo",
-            "recoveryOption": "FailIfExists",
-            "restoreLocation": "westus",
-            "datasourceInfo": { "objectType": "Datasource", "resourceId": account },
-            "restoreCriteria": [{
-                "objectType": "ItemPathBasedRestoreCriteria",
-                "itemPath": "photos",
-                "isPathRelativeToBackupItem": true,
-                "renameTo": "restored",
-            }],
-        },
-    });
+    let body = restore_as(&json!(account), &point["name"], "restored");
     world.service.call("POST", &format!("{}/restore", world.instance), Some(body)).await.expect(202);
     world
         .until("the blob was restored as it was before the deletion", |world| {

@@ -12,7 +12,7 @@ use blobkeep_server::config::EncryptionKeyConfig;
 use blobkeep_server::{Config, Parts, db, serve};
 use blobkeep_vault::{ErrorKind, MasterKey};
 use common::Got;
-use common::world::{DAY, HOUR, World};
+use common::world::{DAY, HOUR, World, restore_as};
 use serde_json::{Value, json};
 
 const ONE: &str = "https://vault.example.org/keys/one/1";
@@ -94,23 +94,7 @@ impl World {
     async fn restore(&self, point: &Value, to: &str) -> Value {
         self.clock.advance_seconds(1);
         let account = self.service.get(&self.instance).await.body["properties"]["dataSourceInfo"]["resourceID"].clone();
-        let body = json!({
-            "objectType": "AzureBackupRecoveryPointBasedRestoreRequest",
-            "recoveryPointId": point["name"],
-            "sourceDataStoreType": "VaultStore",
-            "restoreTargetInfo": {
-                "objectType": "ItemLevelRestoreTargetInfo",
-                "recoveryOption": "FailIfExists",
-                "restoreLocation": "westus",
-                "datasourceInfo": { "objectType": "Datasource", "resourceId": account },
-                "restoreCriteria": [{
-                    "objectType": "ItemPathBasedRestoreCriteria",
-                    "itemPath": "photos",
-                    "isPathRelativeToBackupItem": true,
-                    "renameTo": to,
-                }],
-            },
-        });
+        let body = restore_as(&account, &point["name"], to);
         self.service.call("POST", &format!("{}/restore", self.instance), Some(body)).await.expect(202);
         self.tick().await;
         self.newest_job().await

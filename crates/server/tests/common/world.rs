@@ -232,6 +232,27 @@ pub fn vaulted(first: i64) -> Value {
     }})
 }
 
+/// A restore of the container `photos` of a point, as a new container of the account.
+pub fn restore_as(account: &Value, point: &Value, container: &str) -> Value {
+    json!({
+        "objectType": "AzureBackupRecoveryPointBasedRestoreRequest",
+        "recoveryPointId": point,
+        "sourceDataStoreType": "VaultStore",
+        "restoreTargetInfo": {
+            "objectType": "ItemLevelRestoreTargetInfo",
+            "recoveryOption": "FailIfExists",
+            "restoreLocation": "westus",
+            "datasourceInfo": { "objectType": "Datasource", "resourceId": account },
+            "restoreCriteria": [{
+                "objectType": "ItemPathBasedRestoreCriteria",
+                "itemPath": "photos",
+                "isPathRelativeToBackupItem": true,
+                "renameTo": container,
+            }],
+        },
+    })
+}
+
 /// A policy of the operational tier alone, with that retention.
 pub fn operational(retention: &str) -> Value {
     let store = json!({ "dataStoreType": "OperationalStore", "objectType": "DataStoreInfoBase" });
