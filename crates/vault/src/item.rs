@@ -95,6 +95,9 @@ pub struct BlobEntry {
     pub immutability: Immutability,
     /// Name of the encryption scope, if one is set.
     pub encryption_scope: Option<String>,
+    /// The version that the current blob is, where the endpoint keeps versions and says so. Not stored with the entry.
+    #[serde(skip)]
+    pub current_version: Option<String>,
 }
 
 impl BlobEntry {
@@ -188,6 +191,11 @@ pub enum Content {
         root: ChunkId,
         /// Levels of lists: 1 means that the root lists content chunks.
         depth: u8,
+    },
+    /// The content stays at the source, as a version that the account keeps. Only points of the operational tier have it.
+    AtSource {
+        /// The version id, as the endpoint spells it.
+        version: String,
     },
 }
 

@@ -184,7 +184,8 @@ pub(crate) fn references(id: ChunkId, bytes: &[u8]) -> Result<Vec<Reference>> {
                 Record::Blob(Item { content: Content::ChunkTree { root, depth }, .. }) => {
                     vec![Reference::List { root, depth }]
                 }
-                Record::Blob(Item { content: Content::Empty, .. }) | Record::Container(_) => Vec::new(),
+                Record::Blob(Item { content: Content::Empty | Content::AtSource { .. }, .. })
+                | Record::Container(_) => Vec::new(),
             })
             .collect(),
     })

@@ -260,7 +260,8 @@ impl ChunkReader {
     /// The chunk names of a blob's content, level by level; lists are read as they are needed.
     pub fn content<'a>(&'a self, content: &Content) -> ContentChunks<'a> {
         let stack = match content {
-            Content::Empty => Vec::new(),
+            // What stays at the source has no chunks here: who writes it back asks its account to copy it.
+            Content::Empty | Content::AtSource { .. } => Vec::new(),
             Content::Chunks(ids) => vec![(0, ids.iter().copied().rev().collect())],
             Content::ChunkTree { root, depth } => vec![(*depth, vec![*root])],
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::item::{BlobEntry, ContainerEntry};
+use crate::item::{BlobEntry, ContainerEntry, Timestamp};
 
 /// One page of a listing.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,41 @@ pub struct TopLevel {
     pub entries: Vec<BlobEntry>,
     /// The beginnings of all other names, each up to its first `/` and with it, each once.
     pub prefixes: Vec<String>,
+}
+
+/// A place in the feed of an account's changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedPosition {
+    /// Where the reading goes on; opaque to the engine, and as long as a line or two.
+    pub cursor: String,
+    /// Every change that was made up to this instant, by the clock of the endpoint, lies before the cursor.
+    pub complete_until: Timestamp,
+}
+
+/// What became of one blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobChange {
+    /// The container.
+    pub container: String,
+    /// The blob's name.
+    pub name: String,
+    /// When it happened, by the clock of the endpoint.
+    pub at: Timestamp,
+    /// Orders the changes of one blob among each other: greater is later.
+    pub sequence: String,
+    /// The current blob from then on, with its [`BlobEntry::current_version`]; `None` if there is none any more.
+    pub entry: Option<BlobEntry>,
+}
+
+/// Changes of an account, in the order in which the feed has them. Those of one blob are in the order in which they were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangePage {
+    /// Some thousands at most.
+    pub changes: Vec<BlobChange>,
+    /// Where to go on.
+    pub next: FeedPosition,
+    /// The feed had no more when it was asked.
+    pub is_last: bool,
 }
 
 /// Where blobs come from.
@@ -90,6 +125,24 @@ pub trait Source: Send + Sync {
 
     /// The present state of one blob, or `None` if it is gone. Used when a blob changed between listing and reading.
     async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError>;
+
+    /// The present end of the feed of changes, if the account writes one and keeps versions of its blobs; `None` if it does not do both.
+    /// Listings of such an account tell the version of every current blob ([`BlobEntry::current_version`]).
+    async fn feed(&self) -> Result<Option<FeedPosition>, SourceError> {
+        Ok(None)
+    }
+
+    /// The changes after a cursor. [`SourceErrorKind::NotFound`] if the feed does not reach back that far any more.
+    async fn changes(&self, cursor: &str) -> Result<ChangePage, SourceError> {
+        let _ = cursor;
+        Err(SourceError::new(SourceErrorKind::Refused, format!("{} has no feed of changes", self.describe())))
+    }
+
+    /// Like [`Self::list`] of a whole container, with the versions that the account still keeps: each entry has either its
+    /// [`BlobEntry::version`] or, if it is the current blob, its [`BlobEntry::current_version`].
+    async fn list_versions(&self, container: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
+        self.list(container, "", cursor).await
+    }
 }
 
 /// Why a source could not answer.

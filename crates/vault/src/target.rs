@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::item::{BlobEntry, ContainerEntry};
-use crate::source::SourceError;
+use crate::source::{SourceError, SourceErrorKind};
 
 /// What to do when a blob of that name is already in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +95,21 @@ pub trait Target: Send + Sync {
     /// Removes the current blob of that name, provided that its ETag is still `entry.etag`; `false` if it was gone. Used only by
     /// restores in place, for blobs that were made after the restored instant.
     async fn delete(&self, entry: &BlobEntry) -> Result<bool, SourceError>;
+
+    /// Makes a version that the account itself keeps the current blob again, with the properties of `entry`, without moving content through
+    /// the caller. `live` is the current blob that it replaces, if there is one: [`SourceErrorKind::Changed`] if that is no longer so.
+    ///
+    /// [`SourceErrorKind::Changed`]: crate::source::SourceErrorKind::Changed
+    async fn copy_version(
+        &self,
+        entry: &BlobEntry,
+        version: &str,
+        live: Option<&BlobEntry>,
+    ) -> Result<Written, SourceError> {
+        let _ = (version, live);
+        let reason = format!("{}: {} keeps no versions", entry.display_name(), self.describe());
+        Err(SourceError::new(SourceErrorKind::Refused, reason))
+    }
 
     /// Makes durable whatever was written before this call, where a write alone does not promise that (folders).
     async fn flush(&self) -> Result<(), SourceError> {

@@ -140,7 +140,7 @@ pub(super) async fn first_lost(reader: &ChunkReader, items: &[Item], error: Erro
 pub(super) fn inline_chunks(content: &Content) -> &[ChunkId] {
     match content {
         Content::Chunks(ids) => ids,
-        Content::Empty | Content::ChunkTree { .. } => &[],
+        Content::Empty | Content::ChunkTree { .. } | Content::AtSource { .. } => &[],
     }
 }
 

@@ -210,7 +210,7 @@ fn is_small(item: &Item) -> bool {
 fn inline_chunks(item: &Item) -> &[ChunkId] {
     match &item.content {
         Content::Chunks(ids) => ids,
-        Content::Empty | Content::ChunkTree { .. } => &[],
+        Content::Empty | Content::ChunkTree { .. } | Content::AtSource { .. } => &[],
     }
 }
 

@@ -257,6 +257,8 @@ impl<'a> Walk<'a> {
             let Record::Blob(item) = record else { continue };
             let outcome = match &item.content {
                 Content::Empty => expect_length(item, 0).map(|()| ALWAYS),
+                // Nothing of it lies in the vault.
+                Content::AtSource { .. } => Ok(ALWAYS),
                 Content::Chunks(ids) => self.chunks(item, ids, &known),
                 Content::ChunkTree { root, depth } => self.tree(item, *root, *depth).await?,
             };
