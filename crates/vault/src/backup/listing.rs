@@ -20,8 +20,8 @@ pub(super) enum Listing {
     Sorted(SortedEntries),
     /// Entries that are here already.
     Here(std::vec::IntoIter<BlobEntry>),
-    /// Will be streamed from its first entry on.
-    Waiting(Option<Wanted>),
+    /// Will be streamed from its first entry on. What is here of it already is its first page.
+    Waiting(Option<(Wanted, Option<ListPage>)>),
 }
 
 /// What of a container is to be listed.
@@ -29,6 +29,8 @@ pub(super) struct Wanted {
     source: Arc<dyn Source>,
     container: String,
     reach: Reach,
+    /// No page is asked for after one that came to this name.
+    until: Option<String>,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,15 @@ impl Wanted {
             }),
         }
     }
+
+    /// Where the page after this one begins, if it is wanted.
+    fn after(&self, page: &ListPage) -> Option<String> {
+        let is_end = match (&self.until, page.entries.last()) {
+            (Some(until), Some(last)) => last.name >= *until,
+            _ => false,
+        };
+        if is_end { None } else { page.next.clone() }
+    }
 }
 
 impl Listing {
@@ -59,26 +70,35 @@ impl Listing {
     /// The entries whose names start with a prefix. Nothing is asked of the source before the first entry is.
     pub(super) fn of_prefix(source: Arc<dyn Source>, container: &str, prefix: &str) -> Self {
         let reach = Reach::Prefix(prefix.to_owned());
-        Self::Waiting(Some(Wanted { source, container: container.to_owned(), reach }))
+        Self::Waiting(Some((Wanted { source, container: container.to_owned(), reach, until: None }, None)))
     }
 
     /// The entries from a name on, or `None` if the source cannot begin in the middle.
     pub(super) async fn from(source: Arc<dyn Source>, container: &str, name: &str) -> Result<Option<Self>> {
         let Some(first) = source.list_from(container, name, None).await? else { return Ok(None) };
-        let wanted = Wanted { source, container: container.to_owned(), reach: Reach::From(name.to_owned()) };
-        Ok(Some(Self::stream(wanted, Some(first))))
+        let reach = Reach::From(name.to_owned());
+        let wanted = Wanted { source, container: container.to_owned(), reach, until: None };
+        Ok(Some(Self::Waiting(Some((wanted, Some(first))))))
+    }
+
+    /// What lies behind this name is not needed: pages that begin behind it are not asked for. To be said before the first entry is taken.
+    pub(super) fn ends_with(&mut self, name: &str) {
+        if let Self::Waiting(Some((wanted, _))) = self {
+            wanted.until = Some(name.to_owned());
+        }
     }
 
     fn stream(wanted: Wanted, first: Option<ListPage>) -> Self {
         let (sender, pages) = mpsc::channel(1);
-        let mut is_all = first.as_ref().is_some_and(|page| page.next.is_none());
-        let (page, mut cursor) = first.map(|page| (page.entries, page.next)).unwrap_or_default();
+        let mut cursor = first.as_ref().and_then(|page| wanted.after(page));
+        let mut is_all = first.is_some() && cursor.is_none();
+        let page = first.map(|page| page.entries).unwrap_or_default();
         let task = tokio::spawn(async move {
             while !is_all {
                 // First the place, then the page: a page is several megabytes, and there may be many listings at once.
                 let Ok(place) = sender.reserve().await else { return };
                 let page = wanted.page(cursor.as_deref()).await;
-                cursor = page.as_ref().ok().and_then(|page| page.next.clone());
+                cursor = page.as_ref().ok().and_then(|page| wanted.after(page));
                 is_all = cursor.is_none();
                 place.send(page);
             }
@@ -89,9 +109,9 @@ impl Listing {
     /// The next entry.
     pub(super) async fn next(&mut self) -> Result<Option<BlobEntry>> {
         if let Self::Waiting(wanted) = self
-            && let Some(wanted) = wanted.take()
+            && let Some((wanted, first)) = wanted.take()
         {
-            *self = Self::stream(wanted, None);
+            *self = Self::stream(wanted, first);
         }
         match self {
             Self::Waiting(_) => Ok(None),
@@ -109,16 +129,16 @@ impl Listing {
         }
     }
 
-    /// Names that will come next, at most this many and at least one unless none is left. Only a listing that began at a name tells.
-    pub(super) async fn next_names(&mut self, at_most: usize) -> Result<Vec<String>> {
-        let Self::Streamed { pages, page, .. } = self else { return Ok(Vec::new()) };
-        while page.as_slice().is_empty() {
-            match pages.recv().await {
-                Some(next) => *page = next?.entries.into_iter(),
-                None => break,
-            }
+    /// Names that will come first, at most this many and at least one unless there is none. Only a listing that begins at a name and has
+    /// not been begun tells.
+    pub(super) async fn first_names(&mut self, at_most: usize) -> Result<Vec<String>> {
+        let Self::Waiting(Some((wanted, Some(first)))) = self else { return Ok(Vec::new()) };
+        while first.entries.is_empty()
+            && let Some(cursor) = first.next.take()
+        {
+            *first = wanted.page(Some(&cursor)).await?;
         }
-        Ok(page.as_slice().iter().take(at_most).map(|entry| entry.name.clone()).collect())
+        Ok(first.entries.iter().take(at_most).map(|entry| entry.name.clone()).collect())
     }
 
     /// Whether the names that are here already go on rising after this one.

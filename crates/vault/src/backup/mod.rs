@@ -81,7 +81,8 @@ impl BackupOptions {
             progress_every: Duration::from_secs(15),
             only_if_differs_from: None,
             ranges: 4,
-            split_from_blobs: 20_000,
+            // Every range asks for up to a page more than it needs: with five pages each that is little.
+            split_from_blobs: 100_000,
         }
     }
 }

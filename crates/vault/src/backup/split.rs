@@ -21,6 +21,8 @@ pub(super) const RANGES_AT_MOST: usize = 16;
 const KNOWN_NAMES: usize = 64;
 /// Folders that are listed one by one, at most: each keeps a few pages of a manifest in memory.
 const FOLDERS_AT_MOST: u64 = 64;
+/// Blobs of one page of a listing, at most.
+const PAGE_BLOBS: u64 = 5_000;
 
 /// One range of a container.
 pub(super) struct Range {
@@ -58,7 +60,7 @@ pub(super) async fn split(
         return Ok(Some(ranges));
     }
     // Each folder takes a request at least, so each should have a page of blobs.
-    let worthwhile = shares.blobs / (split_from_blobs / 4).max(1);
+    let worthwhile = shares.blobs / split_from_blobs.clamp(1, PAGE_BLOBS);
     by_folder(source, container, worthwhile.min(FOLDERS_AT_MOST)).await
 }
 
@@ -68,7 +70,7 @@ async fn by_name(source: &Arc<dyn Source>, container: &str, names: &[String]) ->
     let mut ranges = whole(Listing::whole(source.clone(), container));
     for (name, listing) in names.iter().zip(begun) {
         let Some(mut listing) = listing else { return Ok(None) };
-        let first_names = listing.next_names(KNOWN_NAMES).await?;
+        let first_names = listing.first_names(KNOWN_NAMES).await?;
         let Some(first) = first_names.first().cloned() else { continue };
         let Some(before) = ranges.last_mut() else { continue };
         if first < *name || before.first.as_ref().is_some_and(|earlier| first < *earlier) {
@@ -78,6 +80,7 @@ async fn by_name(source: &Arc<dyn Source>, container: &str, names: &[String]) ->
         if before.first.as_ref() == Some(&first) {
             continue;
         }
+        before.listing.ends_with(first_names.last().unwrap_or(&first));
         before.next_range = first_names;
         ranges.push(Range::new(listing, Some(first)));
     }
