@@ -55,6 +55,10 @@ class Blobs:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda name: self._put(f"{container}/{name}", Path(folder, name)), names))
 
+    def put(self, path, content):
+        """Puts one small blob, over whatever is there."""
+        self._request("PUT", path, body=content, headers={"x-ms-blob-type": "BlockBlob"})
+
     def warm(self, container, names):
         """Reads some of every blob: a server that compiles as it runs (Node) has then compiled what it needs."""
         for name in names[:2000]:

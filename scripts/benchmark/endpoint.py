@@ -32,10 +32,10 @@ class Endpoint:
 class Emulator(Endpoint):
     """`blobkeep emulator`, with containers of generated blobs (NAME=COUNT:MIN:MAX) and a second account to restore to."""
 
-    def __init__(self, binary, containers=()):
+    def __init__(self, binary, containers=(), options=()):
         synthetic = [f"--synthetic={ACCOUNT}/{container}" for container in containers]
         process = subprocess.Popen(
-            [binary, "emulator", "--listen", "127.0.0.1:0", "--account", ACCOUNT, "--account", "target", *synthetic],
+            [binary, "emulator", "--listen", "127.0.0.1:0", "--account", ACCOUNT, "--account", "target", *synthetic, *options],
             stdout=subprocess.PIPE, text=True)
         url = _announced(process, "listening on ")
         super().__init__(process, url)

@@ -42,17 +42,18 @@ def run_case(case, setup):
 
 
 def _round(setup, data, emulator):
-    with _serve(setup.binary, data):
+    with serving(setup.binary, data):
         _protect_one(setup.binary, data, emulator)
     vaults = max(2, int(VAULTS * setup.scale))
     _multiply(data / "blobkeep.db", vaults)
-    with _serve(setup.binary, data) as service:
+    with serving(setup.binary, data) as service:
         yield from _measure(service, setup.binary, data, vaults)
 
 
 @contextmanager
-def _serve(binary, data):
-    words = [binary, "serve", "--data-dir", data, "--listen", "127.0.0.1:0"]
+def serving(binary, data, *options):
+    """A running service; ends with the `with` block."""
+    words = [binary, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", *options]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         process.stdout.readline()
@@ -65,7 +66,7 @@ def _serve(binary, data):
 def _protect_one(binary, data, emulator):
     client = ["--data-dir", data]
     scope = ["-g", "bench", "--vault-name", "vault-0000", *client]
-    environment = _environment(binary, data)
+    environment = environment_of(binary, data)
     account = f"/subscriptions/{environment['AZURE_SUBSCRIPTION_ID']}/resourceGroups/bench/providers/Microsoft.Storage/storageAccounts/source0000000"
     for words in (
             ["vault", "create", "vault-0000", "-g", "bench", "--location", "westus", "--create-group", *client],
@@ -77,7 +78,8 @@ def _protect_one(binary, data, emulator):
         run([binary, *words])
 
 
-def _environment(binary, data):
+def environment_of(binary, data):
+    """What a client needs to know of the service."""
     return json.loads(subprocess.check_output([binary, "env", "--data-dir", data, "--format", "json"]))
 
 
@@ -118,7 +120,7 @@ def _insert(database, table, rows, names, fresh=()):
         database.execute(f"INSERT INTO {table} ({', '.join(copy)}) VALUES ({marks})", list(copy.values()))
 
 
-class _Client:
+class Client:
     """One connection to the service that is kept, with a token."""
 
     def __init__(self, environment):
@@ -135,17 +137,24 @@ class _Client:
     def get(self, target):
         """Seconds until the whole answer was there, and the answer."""
         begun = time.perf_counter()
-        self.connection.request("GET", target, headers={"Authorization": f"Bearer {self.token}"})
-        answer = self.connection.getresponse()
-        body = answer.read()
-        took = time.perf_counter() - begun
-        if answer.status != 200:
-            raise Failed(f"GET {target}: {answer.status} {body[:300]!r}")
-        return took, json.loads(body)
+        answer = self._ask("GET", target)
+        return time.perf_counter() - begun, json.loads(answer)
+
+    def post(self, target, body):
+        """The answer to a JSON document."""
+        return json.loads(self._ask("POST", target, json.dumps(body), {"Content-Type": "application/json"}))
+
+    def _ask(self, method, target, body=None, headers=None):
+        self.connection.request(method, target, body, {"Authorization": f"Bearer {self.token}", **(headers or {})})
+        response = self.connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            raise Failed(f"{method} {target}: {response.status} {answer[:300]!r}")
+        return answer
 
 
 def _measure(service, binary, data, vaults):
-    environment = _environment(binary, data)
+    environment = environment_of(binary, data)
     group = f"/subscriptions/{environment['AZURE_SUBSCRIPTION_ID']}/resourceGroups/bench"
 
     def of_instance(chance):
@@ -181,7 +190,7 @@ def _pages(pid, environment, target_of, requests, memory_before):
     def work(seed):
         chance, next_link = random.Random(seed), None
         try:
-            client = _Client(environment)
+            client = Client(environment)
             while not failures:
                 with lock:
                     if left[0] == 0:
