@@ -14,7 +14,8 @@ use crate::{Outcome, output};
 Examples:
   blobkeep emulator
   blobkeep emulator --listen 127.0.0.1:10000 --account devstoreaccount1 --account second
-  blobkeep emulator --synthetic devstoreaccount1/small=100000:4096:65536")]
+  blobkeep emulator --synthetic devstoreaccount1/small=100000:4096:65536
+  blobkeep emulator --versioning --change-feed")]
 pub(crate) struct EmulatorArgs {
     /// Address and port; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10000")]
@@ -25,6 +26,15 @@ pub(crate) struct EmulatorArgs {
     /// A container of generated blobs, which take no memory: how many, and their least and greatest size in bytes (again for more)
     #[arg(long, value_name = "ACCOUNT/CONTAINER=COUNT:MIN:MAX", value_parser = synthetic)]
     synthetic: Vec<Synthetic>,
+    /// Keep every state of a blob that is overwritten or deleted as an earlier version
+    #[arg(long)]
+    versioning: bool,
+    /// Write a change feed of each account, in its container $blobchangefeed
+    #[arg(long)]
+    change_feed: bool,
+    /// After how many milliseconds a change is in the feed at the latest
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1_000, requires = "change_feed")]
+    change_feed_delay: u64,
 }
 
 /// A container of generated blobs.
@@ -61,7 +71,12 @@ fn synthetic(text: &str) -> Result<Synthetic, String> {
 /// # Errors
 /// What the system says about the address.
 pub(crate) async fn run(args: EmulatorArgs) -> anyhow::Result<Outcome> {
-    let mut options = EmulatorOptions::default();
+    let mut options = EmulatorOptions {
+        versioning: args.versioning,
+        change_feed: args.change_feed,
+        change_feed_delay_ms: args.change_feed_delay,
+        ..EmulatorOptions::default()
+    };
     if !args.account.is_empty() {
         options.accounts = args.account.iter().map(|given| account(given)).collect();
     }

@@ -49,7 +49,7 @@ pub(crate) fn http_date(at_us: i64) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// `2026-01-31T08:49:37.1234567Z` of a number of [`ticks`]: the form of snapshot ids.
+/// `2026-01-31T08:49:37.1234567Z` of a number of [`ticks`]: the form of the ids of snapshots and versions.
 pub(crate) fn iso_ticks(ticks: i64) -> String {
     let since_epoch = ticks - EPOCH_TICKS;
     let seconds = since_epoch.div_euclid(10_000_000);
@@ -58,6 +58,21 @@ pub(crate) fn iso_ticks(ticks: i64) -> String {
     let (year, month, day) = civil(seconds.div_euclid(DAY_SECONDS));
     let (hour, minute, second) = (second_of_day / 3_600, second_of_day / 60 % 60, second_of_day % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:07}Z")
+}
+
+/// The ticks of a time in the form of [`iso_ticks`]; none if it is not exactly that.
+pub(crate) fn parse_iso_ticks(text: &str) -> Option<i64> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    let ticks = i64::try_from(at.as_nanosecond().div_euclid(100)).ok()?.checked_add(EPOCH_TICKS)?;
+    (iso_ticks(ticks) == text).then_some(ticks)
+}
+
+/// `2026-01-31T08:49:37.123Z` of a number of [`ticks`], cut off.
+pub(crate) fn iso_millis(ticks: i64) -> String {
+    let mut text = iso_ticks(ticks);
+    text.truncate(text.len() - "4567Z".len());
+    text.push('Z');
+    text
 }
 
 /// A time as 100 ns ticks since the year 1.
@@ -99,7 +114,13 @@ mod tests {
 
     #[test]
     fn snapshot_times_have_seven_digits() {
-        assert_eq!(iso_ticks(ticks(784_111_777_123_456) + 7), "1994-11-06T08:49:37.1234567Z");
+        let text = iso_ticks(ticks(784_111_777_123_456) + 7);
+        assert_eq!(text, "1994-11-06T08:49:37.1234567Z");
+        assert_eq!(parse_iso_ticks(&text), Some(ticks(784_111_777_123_456) + 7));
+        assert_eq!(iso_millis(ticks(784_111_777_123_456)), "1994-11-06T08:49:37.123Z");
+        for wrong in ["1994-11-06T08:49:37Z", "1994-11-06T08:49:37.12345678Z", "yesterday", ""] {
+            assert_eq!(parse_iso_ticks(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

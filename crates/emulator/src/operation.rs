@@ -114,6 +114,23 @@ impl Operation {
         }
     }
 
+    /// Whether it changes nothing in a container and its blobs.
+    pub(crate) fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Operation::GetContainerProperties
+                | Operation::GetContainerMetadata
+                | Operation::GetContainerAcl
+                | Operation::ListBlobs
+                | Operation::GetBlob
+                | Operation::GetBlobProperties
+                | Operation::GetBlobMetadata
+                | Operation::GetBlobTags
+                | Operation::GetBlockList
+                | Operation::GetPageRanges
+        )
+    }
+
     /// What a SAS must allow; `None` for what no SAS allows.
     pub(crate) fn need(self) -> Option<Need> {
         let need = |resource, any_of| Some(Need { resource, any_of });
@@ -144,7 +161,8 @@ impl Operation {
             | Operation::SetBlobProperties
             | Operation::SetBlobMetadata
             | Operation::SetBlobTier => need('o', "w"),
-            Operation::DeleteBlob => need('o', "d"),
+            // Which of the two depends on what is deleted: a blob, or a version of it.
+            Operation::DeleteBlob => need('o', "dx"),
             Operation::GetBlobTags | Operation::SetBlobTags => need('o', "t"),
             Operation::LeaseBlob => need('o', "wd"),
             Operation::GetContainerAcl | Operation::SetContainerAcl | Operation::Unknown => None,

@@ -48,6 +48,13 @@ pub struct EmulatorOptions {
     /// Refuse SharedKey requests whose date is further than this from the clock (Azure: 900 s). `None` checks no age, so
     /// that a test may run the emulator in another time than its client.
     pub max_request_age_seconds: Option<i64>,
+    /// Every state of a blob that is overwritten or deleted stays as an earlier version.
+    pub versioning: bool,
+    /// The accounts write change feeds, in the container `$blobchangefeed`.
+    pub change_feed: bool,
+    /// Milliseconds after which a change appears in the feed at the latest (Azure: some minutes). Whoever reads
+    /// `meta/segments.json` gets everything up to that moment, whatever this is.
+    pub change_feed_delay_ms: u64,
 }
 
 impl Default for EmulatorOptions {
@@ -57,6 +64,9 @@ impl Default for EmulatorOptions {
             clock: clock::real(),
             recorded_requests: 100_000,
             max_request_age_seconds: None,
+            versioning: false,
+            change_feed: false,
+            change_feed_delay_ms: 1_000,
         }
     }
 }
@@ -77,6 +87,9 @@ impl fmt::Debug for EmulatorOptions {
             .field("accounts", &self.accounts)
             .field("recorded_requests", &self.recorded_requests)
             .field("max_request_age_seconds", &self.max_request_age_seconds)
+            .field("versioning", &self.versioning)
+            .field("change_feed", &self.change_feed)
+            .field("change_feed_delay_ms", &self.change_feed_delay_ms)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::checksum;
+use crate::clock;
+use crate::feed::{Api, Before, Change, EventKind, FEED_CONTAINER, Origin};
+use crate::model::World;
 use crate::model::blob::{Blob, BlobKind, Content, ContentHeaders};
 use crate::model::container::{Container, Entry};
 use crate::model::pages::PageMap;
@@ -97,7 +100,8 @@ pub enum SeedError {
 impl Emulator {
     /// Makes a container if it is not there.
     pub fn create_container(&self, account: &str, container: &str) -> Result<(), SeedError> {
-        self.with_container(account, container, |_, _| ())
+        let now_us = self.shared().now_us();
+        make_container(&mut self.shared().write(), account, container, now_us).map(|_| ())
     }
 
     /// Removes a container with all its blobs; says whether it was there.
@@ -106,26 +110,42 @@ impl Emulator {
         world.accounts.get_mut(account).is_some_and(|account| account.containers.remove(container).is_some())
     }
 
-    /// The names of an account's containers, sorted.
+    /// The names of an account's containers, sorted, without that of a change feed.
     pub fn container_names(&self, account: &str) -> Vec<String> {
         let world = self.shared().read();
-        world.accounts.get(account).map(|account| account.containers.keys().cloned().collect()).unwrap_or_default()
+        let Some(account) = world.accounts.get(account) else { return Vec::new() };
+        let shown = |name: &&String| account.feed.is_none() || *name != FEED_CONTAINER;
+        account.containers.keys().filter(shown).cloned().collect()
     }
 
     /// Puts a blob, replacing one of that name, and returns its ETag without quotes. Makes the container if need be.
     pub fn put_blob(&self, account: &str, container: &str, name: &str, blob: SeedBlob) -> Result<String, SeedError> {
-        self.with_container(account, container, |container, stamp| {
-            let existing = container.get(name, None);
-            let mut state = state_of(blob, stamp.etag.clone(), stamp.at_us);
-            if let Some(existing) = existing {
-                state.created_us = existing.created_us;
-                state.lease = existing.lease.clone();
-            }
-            let family = container.family_mut(name);
-            family.uncommitted.clear();
-            family.current = Some(Arc::new(state));
-            stamp.etag.clone()
-        })
+        let now_us = self.shared().now_us();
+        let mut world = self.shared().write();
+        let held = make_container(&mut world, account, container, now_us)?;
+        let existing = held.get(name, None);
+        let stamp = world.stamp(now_us);
+        let mut state = state_of(blob, stamp.etag.clone(), stamp.at_us);
+        state.version = stamp.ticks;
+        if let Some(existing) = existing {
+            state.created_us = existing.created_us;
+            state.lease = existing.lease.clone();
+        }
+        put_in_place(&mut world, &origin(account, container, name, now_us), state)?;
+        Ok(stamp.etag)
+    }
+
+    /// The ids of a blob's versions, from the oldest to the newest; the last one is that of the current blob, if there is one.
+    /// Empty where versions are not kept.
+    pub fn version_ids(&self, account: &str, container: &str, name: &str) -> Vec<String> {
+        let world = self.shared().read();
+        let Ok(container) = world.container(account, container) else { return Vec::new() };
+        if !container.keeps_versions {
+            return Vec::new();
+        }
+        let earlier = container.family(name).into_iter().flat_map(|family| family.versions.keys().copied());
+        let current = container.get(name, None).map(|blob| blob.version);
+        earlier.chain(current).map(clock::iso_ticks).collect()
     }
 
     /// A blob as it is held, with its bytes in memory.
@@ -140,25 +160,31 @@ impl Emulator {
     pub fn set_tier(&self, account: &str, container: &str, name: &str, tier: &str) -> bool {
         let now_us = self.shared().now_us();
         let mut world = self.shared().write();
-        let container = world.accounts.get_mut(account).and_then(|known| known.containers.get_mut(container));
-        let Some(container) = container.filter(|container| container.get(name, None).is_some()) else { return false };
-        let Some(current) = container.family_mut(name).current.as_mut() else { return false };
+        let held = world.container_mut(account, container).ok().filter(|held| held.get(name, None).is_some());
+        let Some(current) = held.and_then(|held| held.family_mut(name).current.as_mut()) else { return false };
+        let before = Some(Before::of(current));
         let blob = Arc::make_mut(current);
         (blob.tier, blob.tier_changed_us) = (Some(tier.to_owned()), Some(now_us));
+        let blob = Arc::clone(current);
+        let ticks = world.stamp(now_us).ticks;
+        let (kind, api) = (EventKind::TierChanged, Api::SetBlobTier);
+        let origin = origin(account, container, name, now_us);
+        world.record(&origin, &Change { kind, api, ticks, blob: &blob, before, snapshot: None });
         true
     }
 
-    /// Removes a blob with its snapshots; says whether it was there.
+    /// Removes a blob with its snapshots; says whether it was there. It stays as an earlier version where versions are kept.
     pub fn delete_blob(&self, account: &str, container: &str, name: &str) -> bool {
+        let now_us = self.shared().now_us();
         let mut world = self.shared().write();
-        let Some(container) = world.accounts.get_mut(account).and_then(|known| known.containers.get_mut(container))
-        else {
-            return false;
-        };
-        let found = container.get(name, None).is_some();
-        *container.family_mut(name) = Default::default();
-        container.tidy(name);
-        found
+        let Ok(held) = world.container_mut(account, container) else { return false };
+        let family = held.family_mut(name);
+        family.snapshots.clear();
+        family.uncommitted.clear();
+        let Some(gone) = held.replace(name, None) else { return false };
+        let ticks = world.stamp(now_us).ticks;
+        world.record(&origin(account, container, name, now_us), &Change::deleted(ticks, &gone));
+        true
     }
 
     /// The names of a container's blobs, sorted by their bytes. Of a large synthetic container this is a large list.
@@ -176,9 +202,11 @@ impl Emulator {
 
     /// Fills a container with computed blobs, beside the stored ones that it may have. Makes the container if need be.
     pub fn add_synthetic(&self, account: &str, container: &str, spec: SyntheticSpec) -> Result<(), SeedError> {
-        self.with_container(account, container, |container, stamp| {
-            container.set_synthetic(Synthetic { spec, made_us: stamp.at_us });
-        })
+        let now_us = self.shared().now_us();
+        let mut world = self.shared().write();
+        let made_us = world.stamp(now_us).at_us;
+        make_container(&mut world, account, container, now_us)?.set_synthetic(Synthetic { spec, made_us });
+        Ok(())
     }
 
     /// The name of the computed blob of an index, if the container has one.
@@ -202,43 +230,51 @@ impl Emulator {
         for index in indices {
             let mut world = self.shared().write();
             let stamp = world.stamp(now_us);
-            let container = find_container(&mut world, account, container)?;
-            let Some(synthetic) = container.synthetic().filter(|synthetic| index < synthetic.spec.count) else {
+            let held = find_container(&mut world, account, container)?;
+            let Some(synthetic) = held.synthetic().filter(|synthetic| index < synthetic.spec.count) else {
                 continue;
             };
-            let (name, content) = (synthetic.name(index), synthetic.content(index, generation));
-            let family = container.family_mut(&name);
-            if let Some(current) = family.current.as_mut() {
-                let blob = Arc::make_mut(current);
-                blob.content = Content::Synthetic(content);
-                blob.etag = stamp.etag;
-                blob.modified_us = stamp.at_us;
-                changed += 1;
-            }
-            container.tidy(&name);
+            let (name, content) = (synthetic.name(index), Content::Synthetic(synthetic.content(index, generation)));
+            let Some(current) = held.get(&name, None) else { continue };
+            let (etag, version, modified_us) = (stamp.etag, stamp.ticks, stamp.at_us);
+            let state = Blob { content, etag, version, modified_us, ..(*current).clone() };
+            put_in_place(&mut world, &origin(account, container, &name, now_us), state)?;
+            changed += 1;
         }
         Ok(changed)
     }
-
-    fn with_container<T>(
-        &self,
-        account: &str,
-        container: &str,
-        act: impl FnOnce(&mut Container, crate::model::Stamp) -> T,
-    ) -> Result<T, SeedError> {
-        let now_us = self.shared().now_us();
-        let mut world = self.shared().write();
-        let (made, stamp) = (world.stamp(now_us), world.stamp(now_us));
-        let known = world.accounts.get_mut(account).ok_or_else(|| SeedError::UnknownAccount(account.to_owned()))?;
-        Ok(act(known.containers.entry(container.to_owned()).or_insert_with(|| Container::new(&made)), stamp))
-    }
 }
 
-fn find_container<'a>(
-    world: &'a mut crate::model::World,
+/// The container of this name, made if it is not there.
+fn make_container<'a>(
+    world: &'a mut World,
     account: &str,
     container: &str,
+    now_us: i64,
 ) -> Result<&'a mut Container, SeedError> {
+    let stamp = world.stamp(now_us);
+    let made = world.new_container(&stamp);
+    let known = world.accounts.get_mut(account).ok_or_else(|| SeedError::UnknownAccount(account.to_owned()))?;
+    Ok(known.containers.entry(container.to_owned()).or_insert(made))
+}
+
+/// Makes a state the current one of a blob, and tells of it as of a Put Blob.
+fn put_in_place(world: &mut World, origin: &Origin<'_>, state: Blob) -> Result<(), SeedError> {
+    let held = find_container(world, origin.account, origin.container)?;
+    let state = Arc::new(state);
+    held.family_mut(origin.blob).uncommitted.clear();
+    let before = held.replace(origin.blob, Some(Arc::clone(&state)));
+    world.record(origin, &Change::created(Api::PutBlob, &state, before.as_deref()));
+    Ok(())
+}
+
+/// What the change feed tells of who made a change without HTTP.
+fn origin<'a>(account: &'a str, container: &'a str, blob: &'a str, now_us: i64) -> Origin<'a> {
+    const NO_REQUEST: &str = "00000000-0000-0000-0000-000000000000";
+    Origin { account, container, blob, request_id: NO_REQUEST, client_request_id: NO_REQUEST, now_us }
+}
+
+fn find_container<'a>(world: &'a mut World, account: &str, container: &str) -> Result<&'a mut Container, SeedError> {
     let known = world.accounts.get_mut(account).ok_or_else(|| SeedError::UnknownAccount(account.to_owned()))?;
     known
         .containers

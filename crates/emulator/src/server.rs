@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     recorder: Recorder,
     clock: Clock,
     max_request_age_seconds: Option<i64>,
+    /// Whether earlier versions of blobs are kept.
+    pub(crate) versioning: bool,
     pub(crate) address: SocketAddr,
     next_request: AtomicU64,
 }
@@ -104,7 +106,7 @@ impl Emulator {
     /// # Errors
     /// What the operating system says about the address; `InvalidInput` for an account key that is not base64.
     pub async fn start(listen: SocketAddr, options: EmulatorOptions) -> io::Result<Emulator> {
-        let world = World::new(&options.accounts).map_err(|account| {
+        let world = World::new(&options).map_err(|account| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("the key of account {account} is not base64"))
         })?;
         let listener = TcpListener::bind(listen).await?;
@@ -115,6 +117,7 @@ impl Emulator {
             recorder: Recorder::new(options.recorded_requests),
             clock: options.clock,
             max_request_age_seconds: options.max_request_age_seconds,
+            versioning: options.versioning,
             address: listener.local_addr()?,
             next_request: AtomicU64::new(1),
         });
@@ -272,7 +275,10 @@ async fn serve(
         Some(FaultAction::Status { status, code, retry_after_seconds }) => {
             Ok(fault_answer(*status, code, *retry_after_seconds))
         }
-        _ => parsed.as_ref().map_err(Clone::clone).and_then(|request| perform(&shared, request, operation, body?)),
+        _ => parsed.as_ref().map_err(Clone::clone).and_then(|request| {
+            let body = body?;
+            perform(&shared, request, operation, body, &request_id)
+        }),
     };
     let now_us = shared.now_us();
     let mut answer =
@@ -336,7 +342,13 @@ async fn read_body(parts: &http::request::Parts, body: Incoming) -> Result<Resul
     Ok(Ok(if small { Bytes::copy_from_slice(&collected) } else { collected }))
 }
 
-fn perform(shared: &Shared, request: &Request, operation: Operation, body: Bytes) -> Result<Answer, AzureError> {
+fn perform(
+    shared: &Shared,
+    request: &Request,
+    operation: Operation,
+    body: Bytes,
+    request_id: &str,
+) -> Result<Answer, AzureError> {
     check_version(request)?;
     if operation == Operation::Unknown {
         // Before authorization: there is nothing to protect, and the reason is what the client needs to know.
@@ -344,7 +356,7 @@ fn perform(shared: &Shared, request: &Request, operation: Operation, body: Bytes
     }
     let now_us = shared.now_us();
     let granted = auth::authorize(&shared.read(), request, operation, now_us, shared.max_request_age_seconds)?;
-    ops::perform(&Call { shared, request, body, granted, now_us }, operation)
+    ops::perform(&Call { shared, request, body, granted, now_us, request_id }, operation)
 }
 
 fn check_version(request: &Request) -> Result<(), AzureError> {

@@ -76,7 +76,7 @@ fn service_string_to_sign(request: &Request) -> Result<String, AzureError> {
     let container = request.container.as_deref().unwrap_or("");
     let resource = match (parameter(request, "sr"), request.blob.as_deref()) {
         ("c", _) => format!("/blob/{}/{container}", request.account),
-        ("b" | "bs", Some(blob)) => format!("/blob/{}/{container}/{blob}", request.account),
+        ("b" | "bs" | "bv", Some(blob)) => format!("/blob/{}/{container}/{blob}", request.account),
         _ => return Err(AzureError::authentication_failed("sr is not a resource that is served, or is missing.")),
     };
     let mut lines: Vec<&str> = ["sp", "st", "se"].map(|name| parameter(request, name)).to_vec();
@@ -84,7 +84,11 @@ fn service_string_to_sign(request: &Request) -> Result<String, AzureError> {
     lines.extend(["si", "sip", "spr", "sv"].map(|name| parameter(request, name)));
     if version >= "2018-11-09" {
         lines.push(parameter(request, "sr"));
-        lines.push(if parameter(request, "sr") == "bs" { parameter(request, "snapshot") } else { "" });
+        lines.push(match parameter(request, "sr") {
+            "bs" => parameter(request, "snapshot"),
+            "bv" => parameter(request, "versionid"),
+            _ => "",
+        });
     }
     if version >= "2020-12-06" {
         lines.push(parameter(request, "ses"));

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::lease::Lease;
+use super::log::{Log, Piece};
 use super::pages::PageMap;
 use super::synthetic::{PIECE_BYTES, SyntheticContent};
+use crate::clock;
 
 /// The three kinds of blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub(crate) enum Content {
     Blocks { blocks: Vec<Block>, len_bytes: u64 },
     Pages(PageMap),
     Synthetic(SyntheticContent),
+    Log(Log),
 }
 
 /// A stretch of content on its way out.
@@ -60,7 +63,17 @@ pub(crate) enum Content {
 pub(crate) enum Part {
     Bytes(Bytes),
     Zeros(u64),
-    Synthetic { content: SyntheticContent, from: u64, to: u64 },
+    Synthetic {
+        content: SyntheticContent,
+        from: u64,
+        to: u64,
+    },
+    /// From and to count inside the piece.
+    Piece {
+        piece: Piece,
+        from: usize,
+        to: usize,
+    },
 }
 
 impl Part {
@@ -83,6 +96,11 @@ impl Part {
                 *from = end;
                 Some(bytes)
             }
+            Part::Piece { piece, from, to } => {
+                let bytes = piece.bytes().filter(|bytes| bytes.len() >= *to).map(|bytes| bytes.slice(*from..*to));
+                *self = Part::Zeros(0);
+                bytes
+            }
         }
     }
 }
@@ -94,6 +112,7 @@ impl Content {
             Content::Blocks { len_bytes, .. } => *len_bytes,
             Content::Pages(pages) => pages.len_bytes,
             Content::Synthetic(content) => content.len_bytes,
+            Content::Log(log) => log.len_bytes(),
         }
     }
 
@@ -112,6 +131,7 @@ impl Content {
             Content::Blocks { blocks, .. } => block_parts(blocks, from, to),
             Content::Pages(pages) => page_parts(pages, from, to),
             Content::Synthetic(content) => vec![Part::Synthetic { content: content.clone(), from, to }],
+            Content::Log(log) => log.parts(from, to),
         }
     }
 
@@ -188,6 +208,8 @@ pub(crate) struct Blob {
     pub(crate) modified_us: i64,
     /// Without quotes.
     pub(crate) etag: String,
+    /// Ticks of the change that made this version: its id, where versions are kept.
+    pub(crate) version: i64,
     pub(crate) lease: Lease,
     /// Page blobs only.
     pub(crate) sequence_number: u64,
@@ -209,6 +231,7 @@ impl Blob {
             created_us: at_us,
             modified_us: at_us,
             etag,
+            version: clock::ticks(at_us),
             lease: Lease::None,
             sequence_number: 0,
             sealed: false,

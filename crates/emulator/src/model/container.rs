@@ -8,9 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Stamp;
-use super::blob::Blob;
+use super::blob::{Blob, BlobKind};
 use super::lease::Lease;
 use super::synthetic::Synthetic;
+use crate::error::AzureError;
 
 /// What may be read without authorization.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,27 +41,51 @@ pub(crate) struct AccessPolicy {
     pub(crate) permissions: Option<String>,
 }
 
+/// Which state of a blob is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which<'a> {
+    Current,
+    /// By its time.
+    Snapshot(&'a str),
+    /// By its ticks; the current state has a version as well.
+    Version(i64),
+}
+
 /// Everything under one name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Family {
     pub(crate) current: Option<Arc<Blob>>,
     /// By time of snapshot.
     pub(crate) snapshots: BTreeMap<String, Arc<Blob>>,
+    /// Earlier versions, by their ticks; empty where versions are not kept.
+    pub(crate) versions: BTreeMap<i64, Arc<Blob>>,
     /// Blocks that were put and not committed, by block id.
     pub(crate) uncommitted: BTreeMap<String, Bytes>,
 }
 
 impl Family {
     fn is_empty(&self) -> bool {
-        self.current.is_none() && self.snapshots.is_empty() && self.uncommitted.is_empty()
+        self.current.is_none() && self.snapshots.is_empty() && self.versions.is_empty() && self.uncommitted.is_empty()
     }
 
-    /// The place of the current state, or of a snapshot.
-    pub(crate) fn state_mut(&mut self, snapshot: Option<&str>) -> Option<&mut Arc<Blob>> {
-        match snapshot {
-            Some(snapshot) => self.snapshots.get_mut(snapshot),
-            None => self.current.as_mut(),
+    /// The place of a state.
+    pub(crate) fn state_mut(&mut self, which: Which<'_>) -> Option<&mut Arc<Blob>> {
+        match which {
+            Which::Current => self.current.as_mut(),
+            Which::Snapshot(time) => self.snapshots.get_mut(time),
+            Which::Version(version) => match &mut self.current {
+                Some(current) if current.version == version => Some(current),
+                _ => self.versions.get_mut(&version),
+            },
         }
+    }
+
+    /// Keeps a state that was current as an earlier version. The lease is the current state's alone.
+    pub(crate) fn keep(&mut self, mut was: Arc<Blob>) {
+        if was.lease != Lease::None {
+            Arc::make_mut(&mut was).lease = Lease::None;
+        }
+        self.versions.insert(was.version, was);
     }
 }
 
@@ -74,6 +99,8 @@ pub(crate) struct Container {
     pub(crate) public: PublicAccess,
     pub(crate) policies: Vec<AccessPolicy>,
     pub(crate) lease: Lease,
+    /// Whether a state that is replaced or deleted stays as an earlier version.
+    pub(crate) keeps_versions: bool,
     families: BTreeMap<String, Family>,
     synthetic: Option<Synthetic>,
     /// Computed blobs that have a family of their own or are deleted.
@@ -81,7 +108,7 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    pub(crate) fn new(stamp: &Stamp) -> Container {
+    pub(crate) fn new(stamp: &Stamp, keeps_versions: bool) -> Container {
         Container {
             metadata: BTreeMap::new(),
             etag: stamp.etag.clone(),
@@ -89,6 +116,7 @@ impl Container {
             public: PublicAccess::None,
             policies: Vec::new(),
             lease: Lease::None,
+            keeps_versions,
             families: BTreeMap::new(),
             synthetic: None,
             hidden: BTreeSet::new(),
@@ -122,6 +150,42 @@ impl Container {
         }
         let index = self.visible_index(name)?;
         self.synthetic.as_ref().map(|synthetic| synthetic.blob_arc(index))
+    }
+
+    /// A state of a blob, and whether it is the current one. Where versions are not kept there is none of any id.
+    pub(crate) fn find(&self, name: &str, which: Which<'_>) -> Option<(Arc<Blob>, bool)> {
+        match which {
+            Which::Current => self.get(name, None).map(|blob| (blob, true)),
+            Which::Snapshot(time) => self.get(name, Some(time)).map(|blob| (blob, false)),
+            Which::Version(_) if !self.keeps_versions => None,
+            Which::Version(version) => match self.get(name, None) {
+                Some(current) if current.version == version => Some((current, true)),
+                _ => self.families.get(name)?.versions.get(&version).map(|blob| (Arc::clone(blob), false)),
+            },
+        }
+    }
+
+    /// Puts a state in place of the current one, or takes that away; returns it. It stays as an earlier version if
+    /// versions are kept.
+    pub(crate) fn replace(&mut self, name: &str, blob: Option<Arc<Blob>>) -> Option<Arc<Blob>> {
+        let keeps_versions = self.keeps_versions;
+        let family = self.family_mut(name);
+        let was = std::mem::replace(&mut family.current, blob);
+        if let Some(was) = was.as_ref().filter(|_| keeps_versions) {
+            family.keep(Arc::clone(was));
+        }
+        self.tidy(name);
+        was
+    }
+
+    /// Refuses a kind of blob where there are versions of another ("Blob versioning", "Versioning on write operations").
+    pub(crate) fn check_kind(&self, name: &str, kind: BlobKind) -> Result<(), AzureError> {
+        // All versions are of one kind: one of them speaks for all.
+        let earlier = || self.families.get(name)?.versions.values().next().cloned();
+        match self.get(name, None).or_else(earlier) {
+            Some(blob) if self.keeps_versions && blob.kind != kind => Err(AzureError::invalid_blob_type()),
+            _ => Ok(()),
+        }
     }
 
     /// The stored family of a name; none for a blob that is merely computed.

@@ -1,10 +1,11 @@
 //! What the emulator holds: accounts, containers, blobs. Pure data behind one lock; it knows nothing of HTTP. Blobs are
 //! immutable records behind `Arc`, so that a reader never waits for a writer longer than a map look-up takes. A blob's name
-//! leads to a family (current state, snapshots, uncommitted blocks), which is where versions will find their place.
+//! leads to a family: current state, earlier versions, snapshots, uncommitted blocks.
 
 pub(crate) mod blob;
 pub(crate) mod container;
 pub(crate) mod lease;
+pub(crate) mod log;
 pub(crate) mod pages;
 pub(crate) mod synthetic;
 
@@ -18,7 +19,8 @@ use bytes::Bytes;
 
 use crate::clock;
 use crate::error::AzureError;
-use crate::options::Account;
+use crate::feed::{Change, FEED_CONTAINER, Feed, Origin, Publish};
+use crate::options::EmulatorOptions;
 use container::Container;
 
 /// An account key, ready for use.
@@ -55,6 +57,8 @@ pub(crate) struct AccountState {
     pub(crate) containers: BTreeMap<String, Container>,
     /// The service properties as they were set.
     pub(crate) service_properties: Option<Bytes>,
+    /// The change feed, if the account writes one.
+    pub(crate) feed: Option<Feed>,
 }
 
 /// The mark of one change: its ETag (no quotes) and the ticks that it was made of.
@@ -69,19 +73,52 @@ pub(crate) struct Stamp {
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) accounts: HashMap<String, AccountState>,
+    keeps_versions: bool,
     last_ticks: i64,
 }
 
 impl World {
-    /// A world of these accounts; `Err` holds the name of the one whose key is not base64.
-    pub(crate) fn new(accounts: &[Account]) -> Result<World, String> {
-        let mut world = World::default();
-        for account in accounts {
+    /// A world of the accounts of these options; `Err` holds the name of the one whose key is not base64.
+    pub(crate) fn new(options: &EmulatorOptions) -> Result<World, String> {
+        let mut world = World { keeps_versions: options.versioning, ..World::default() };
+        for account in &options.accounts {
             let key = SigningKey::from_base64(&account.key_base64).ok_or_else(|| account.name.clone())?;
-            let state = AccountState { key, containers: BTreeMap::new(), service_properties: None };
+            let mut state = AccountState { key, containers: BTreeMap::new(), service_properties: None, feed: None };
+            if options.change_feed {
+                let stamp = world.stamp((options.clock)());
+                let (feed, container) =
+                    Feed::new(&account.name, options.versioning, options.change_feed_delay_ms, &stamp);
+                state.feed = Some(feed);
+                state.containers.insert(FEED_CONTAINER.to_owned(), container);
+            }
             world.accounts.insert(account.name.clone(), state);
         }
         Ok(world)
+    }
+
+    /// A new, empty container.
+    pub(crate) fn new_container(&self, stamp: &Stamp) -> Container {
+        Container::new(stamp, self.keeps_versions)
+    }
+
+    /// Tells the account's change feed, if it writes one, of a change that has just been made. The system's own
+    /// containers make no events.
+    pub(crate) fn record(&mut self, origin: &Origin<'_>, change: &Change<'_>) {
+        let feed = self.accounts.get_mut(origin.account).and_then(|account| account.feed.as_mut());
+        let Some(feed) = feed.filter(|_| !origin.container.starts_with('$')) else { return };
+        feed.add(origin, change);
+        if feed.due(change.ticks) > 0 {
+            self.publish(origin.account, origin.now_us, Publish::Due);
+        }
+    }
+
+    /// Writes waiting events to the account's change feed. All changes to come have later stamps than what is complete.
+    pub(crate) fn publish(&mut self, account: &str, now_us: i64, upto: Publish) {
+        let stamp = self.stamp(now_us);
+        let Some(AccountState { feed: Some(feed), containers, .. }) = self.accounts.get_mut(account) else { return };
+        if let Some(container) = containers.get_mut(FEED_CONTAINER) {
+            feed.publish(container, &stamp, upto);
+        }
     }
 
     /// A new mark, later than all before it.

@@ -7,6 +7,7 @@ use super::edit::{Touch, edit};
 use super::{Call, put};
 use crate::answer::Answer;
 use crate::error::AzureError;
+use crate::feed::Api;
 use crate::model::blob::{Blob, BlobKind, Block, Content};
 
 const MAX_APPENDED_BLOCKS: usize = 50_000;
@@ -25,7 +26,7 @@ pub(super) fn append_block(call: &Call<'_>) -> Result<Answer, AzureError> {
     let checked = headers::check_body(call.request, &call.body)?;
     let mut position = 0;
     let mut count = 0;
-    let blob = edit(call, Touch::Marks, |blob, _| {
+    let blob = edit(call, Touch::Marks, Api::Unspecified, |blob, _| {
         check_appendable(blob)?;
         let Content::Blocks { blocks, len_bytes } = &mut blob.content else {
             return Err(AzureError::invalid_blob_type());
@@ -74,7 +75,7 @@ fn check_appendable(blob: &Blob) -> Result<(), AzureError> {
 /// Append Blob Seal. Sealing a sealed blob changes nothing.
 pub(super) fn seal(call: &Call<'_>) -> Result<Answer, AzureError> {
     let position = call.request.number_header("x-ms-blob-condition-appendpos")?;
-    let blob = edit(call, Touch::Marks, |blob, _| {
+    let blob = edit(call, Touch::Marks, Api::Unspecified, |blob, _| {
         if blob.kind != BlobKind::Append {
             return Err(AzureError::invalid_blob_type());
         }

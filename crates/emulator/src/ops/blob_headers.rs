@@ -10,7 +10,7 @@ use crate::answer::Answer;
 use crate::checksum;
 use crate::clock;
 use crate::error::AzureError;
-use crate::model::blob::{Blob, BlobKind, ContentHeaders};
+use crate::model::blob::{Blob, BlobKind, Content, ContentHeaders};
 use crate::request::{Query, Request};
 
 const METADATA_PREFIX: &str = "x-ms-meta-";
@@ -239,9 +239,12 @@ pub(super) fn with_properties(answer: Answer, blob: &Blob, call: &Call<'_>) -> A
         .maybe("x-ms-tag-count", tag_count.as_deref());
     let answer = match (&blob.kind, &blob.content) {
         (BlobKind::Page, _) => answer.header("x-ms-blob-sequence-number", &blob.sequence_number.to_string()),
-        (BlobKind::Append, crate::model::blob::Content::Blocks { blocks, .. }) => {
+        (BlobKind::Append, Content::Blocks { blocks, .. }) => {
             let answer = answer.header("x-ms-blob-committed-block-count", &blocks.len().to_string());
             if blob.sealed { answer.header("x-ms-blob-sealed", "true") } else { answer }
+        }
+        (BlobKind::Append, Content::Log(log)) => {
+            answer.header("x-ms-blob-committed-block-count", &log.appends.to_string())
         }
         _ => answer,
     };
@@ -252,6 +255,11 @@ pub(super) fn with_properties(answer: Answer, blob: &Blob, call: &Call<'_>) -> A
         .header("x-ms-copy-status", "success")
         .header("x-ms-copy-progress", &format!("{0}/{0}", copy.len_bytes))
         .header("x-ms-copy-completion-time", &clock::http_date(copy.completed_us))
+}
+
+/// The id of the version that a write has made, where versions are kept.
+pub(super) fn with_new_version(answer: Answer, call: &Call<'_>, blob: &Blob) -> Answer {
+    answer.maybe("x-ms-version-id", call.shared.versioning.then(|| clock::iso_ticks(blob.version)).as_deref())
 }
 
 /// The tier, as HEAD tells it.

@@ -12,6 +12,7 @@ use super::blob_headers as headers;
 use super::{Call, edit, put};
 use crate::answer::Answer;
 use crate::error::AzureError;
+use crate::feed::Api;
 use crate::model::blob::{Blob, BlobKind, Block, Content};
 use crate::model::lease::Leased;
 use crate::xml;
@@ -88,6 +89,7 @@ pub(super) fn put_block_list(call: &Call<'_>) -> Result<Answer, AzureError> {
     if existing.as_ref().is_some_and(|existing| existing.kind != BlobKind::Block) {
         return Err(AzureError::invalid_blob_type());
     }
+    container.check_kind(call.blob(), BlobKind::Block)?;
     let family = container.family_mut(call.blob());
     let blocks = chosen_blocks(&entries, existing.as_deref(), &family.uncommitted);
     let Some(blocks) = blocks else {
@@ -96,9 +98,9 @@ pub(super) fn put_block_list(call: &Call<'_>) -> Result<Answer, AzureError> {
     };
     blob.content = Content::of_blocks(blocks);
     let blob = Arc::new(put::marked(blob, stamp, existing.as_deref()));
-    family.uncommitted.clear();
-    family.current = Some(Arc::clone(&blob));
-    Ok(put::with_checksums(put::written(&blob), &checked))
+    put::put_in_place(call, &mut world, &blob, Api::PutBlockList)?;
+    let answer = headers::with_new_version(put::written(&blob), call, &blob);
+    Ok(put::with_checksums(answer, &checked))
 }
 
 /// The blocks that a list names; `None` if one of them is not there.
@@ -134,7 +136,7 @@ pub(super) fn get_block_list(call: &Call<'_>) -> Result<Answer, AzureError> {
     };
     let world = call.shared.read();
     let container = world.container(call.account(), call.container())?;
-    let blob = container.get(call.blob(), call.request.query("snapshot"));
+    let blob = container.find(call.blob(), call.which()?).map(|(blob, _)| blob);
     let family = container.family(call.blob());
     let pending = family.filter(|family| !family.uncommitted.is_empty());
     if blob.is_none() && pending.is_none() {

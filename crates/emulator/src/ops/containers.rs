@@ -54,11 +54,11 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, AzureError> {
     let public = public_access(call)?;
     let mut world = call.shared.write();
     let stamp = world.stamp(call.now_us);
+    let mut container = world.new_container(&stamp);
     let account = world.account_mut(call.account())?;
     if account.containers.contains_key(call.container()) {
         return Err(AzureError::conflict("ContainerAlreadyExists", "The specified container already exists."));
     }
-    let mut container = Container::new(&stamp);
     container.metadata = metadata;
     container.public = public;
     let answer = marked(Answer::new(StatusCode::CREATED), &container);

@@ -10,18 +10,22 @@ use super::blob_headers as headers;
 use crate::answer::Answer;
 use crate::conditions::{Conditions, Validator};
 use crate::error::AzureError;
+use crate::feed::{Api, Before, Change, EventKind};
 use crate::model::Stamp;
 use crate::model::blob::{Blob, BlobKind, Content};
-use crate::model::container::Container;
+use crate::model::container::{Container, Which};
 use crate::model::lease::Leased;
 use crate::model::pages::PAGE_BYTES;
 
 /// What a change does to ETag and Last-Modified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Touch {
+    /// Both are new, and the state before stays as an earlier version where versions are kept. "Blob versioning" names
+    /// the operations: all that write a blob or its metadata, but not those that change a page or append blob in place.
+    Version,
     /// Both are new.
     Marks,
-    /// Neither: tags and tier.
+    /// Neither: tags and tier. They can be changed of earlier versions as well.
     Nothing,
 }
 
@@ -54,47 +58,62 @@ pub(super) fn creation_target(call: &Call<'_>, container: &Container) -> Result<
     Ok(existing)
 }
 
-/// Changes a blob (or, where the request names one, a snapshot) in place; returns what it has become.
+/// Changes a blob (or, where the request names one, a snapshot or version) in place; returns what it has become.
 pub(super) fn edit(
     call: &Call<'_>,
     touch: Touch,
+    api: Api,
     change: impl FnOnce(&mut Blob, &Stamp) -> Result<(), AzureError>,
 ) -> Result<Arc<Blob>, AzureError> {
     let mut world = call.shared.write();
     let stamp = world.stamp(call.now_us);
     let container = world.container_mut(call.account(), call.container())?;
-    let snapshot = call.request.query("snapshot");
-    let existing = match snapshot {
-        Some(_) => container.get(call.blob(), snapshot),
-        None => match container.get(call.blob(), None) {
-            // A blob that is not there is 404, whatever the conditions say.
-            Some(_) => target(call, container)?,
-            None => None,
-        },
-    };
-    if existing.is_none() {
-        return Err(AzureError::blob_not_found());
+    let which = call.which()?;
+    if touch != Touch::Nothing && matches!(which, Which::Version(_)) {
+        return Err(AzureError::invalid_query("versionid", "versions can't be changed"));
     }
+    // A blob that is not there is 404, whatever the conditions say.
+    let (existing, _) = container.find(call.blob(), which).ok_or_else(AzureError::blob_not_found)?;
+    if which == Which::Current {
+        target(call, container)?;
+    }
+    let becomes_earlier = touch == Touch::Version && container.keeps_versions;
+    let was = becomes_earlier.then(|| Arc::clone(&existing));
+    let before = Before::of(&existing);
+    // Nobody else holding the state, it is changed where it is.
     drop(existing);
     let family = container.family_mut(call.blob());
-    let place = family.state_mut(snapshot).ok_or_else(AzureError::blob_not_found)?;
+    let place = family.state_mut(which).ok_or_else(AzureError::blob_not_found)?;
     let blob = Arc::make_mut(place);
     change(blob, &stamp)?;
-    if touch == Touch::Marks {
+    if touch != Touch::Nothing {
         blob.etag = stamp.etag;
         blob.modified_us = stamp.at_us;
     }
-    Ok(Arc::clone(place))
+    if touch == Touch::Version {
+        blob.version = stamp.ticks;
+    }
+    let blob = Arc::clone(place);
+    if let Some(was) = was {
+        family.keep(was);
+    }
+    if !matches!(which, Which::Snapshot(_)) {
+        let kind = if api == Api::SetBlobTier { EventKind::TierChanged } else { EventKind::PropertiesUpdated };
+        let before = Some(before);
+        world.record(&call.origin(), &Change { kind, api, ticks: stamp.ticks, blob: &blob, before, snapshot: None });
+    }
+    Ok(blob)
 }
 
 /// Set Blob Metadata: all of it is replaced.
 pub(super) fn set_metadata(call: &Call<'_>) -> Result<Answer, AzureError> {
     let metadata = headers::metadata(call.request)?;
-    let blob = edit(call, Touch::Marks, |blob, _| {
+    let blob = edit(call, Touch::Version, Api::SetBlobMetadata, |blob, _| {
         blob.metadata = metadata;
         Ok(())
     })?;
-    Ok(headers::mark(Answer::new(StatusCode::OK), &blob).header("x-ms-request-server-encrypted", "true"))
+    let answer = headers::mark(Answer::new(StatusCode::OK), &blob).header("x-ms-request-server-encrypted", "true");
+    Ok(headers::with_new_version(answer, call, &blob))
 }
 
 /// Set Blob Properties: content headers, and of a page blob its length and sequence number.
@@ -105,7 +124,7 @@ pub(super) fn set_properties(call: &Call<'_>) -> Result<Answer, AzureError> {
     let new_length = request.number_header("x-ms-blob-content-length")?;
     let action = request.filled_header("x-ms-sequence-number-action");
     let number = request.number_header("x-ms-blob-sequence-number")?;
-    let blob = edit(call, Touch::Marks, |blob, _| {
+    let blob = edit(call, Touch::Marks, Api::SetBlobProperties, |blob, _| {
         if (new_length.is_some() || action.is_some()) && blob.kind != BlobKind::Page {
             return Err(AzureError::invalid_blob_type());
         }
@@ -144,7 +163,7 @@ pub(super) fn set_tier(call: &Call<'_>) -> Result<Answer, AzureError> {
     let tier = headers::tier_header(call.request, BlobKind::Block)?
         .ok_or_else(|| AzureError::missing_header("x-ms-access-tier"))?;
     let mut status = StatusCode::OK;
-    edit(call, Touch::Nothing, |blob, stamp| {
+    edit(call, Touch::Nothing, Api::SetBlobTier, |blob, stamp| {
         if blob.kind != BlobKind::Block {
             return Err(AzureError::invalid_header("x-ms-access-tier", asked));
         }

@@ -22,7 +22,7 @@ use crate::xml;
 const MAX_PAGE: usize = 5_000;
 /// The first version that knows `startFrom` ("List Blobs", URI parameters); requests of older ones are answered as if it were not there.
 const START_FROM_VERSION: &str = "2026-02-06";
-/// Sorts behind every time of a snapshot: the place of the current state in its family.
+/// Sorts behind every id of a snapshot or version: the place of the current state in its family.
 const CURRENT: &str = "~";
 
 /// What a listing shows besides current states.
@@ -31,6 +31,7 @@ struct Include {
     metadata: bool,
     tags: bool,
     snapshots: bool,
+    versions: bool,
     uncommitted: bool,
     copy: bool,
 }
@@ -46,10 +47,18 @@ struct Ask<'a> {
     include: Include,
 }
 
+/// Which state of a blob a row shows.
+enum State {
+    Current,
+    Snapshot(String),
+    /// An earlier version, by its id.
+    Version(String),
+}
+
 /// One row of a listing.
 enum Row {
     Prefix(String),
-    Blob { name: String, snapshot: Option<String>, blob: Arc<Blob> },
+    Blob { name: String, state: State, blob: Arc<Blob> },
     Uncommitted { name: String },
 }
 
@@ -58,7 +67,8 @@ impl Row {
     fn position(&self) -> (&str, &str) {
         match self {
             Row::Prefix(name) => (name, ""),
-            Row::Blob { name, snapshot, .. } => (name, snapshot.as_deref().unwrap_or(CURRENT)),
+            Row::Blob { name, state: State::Current, .. } => (name, CURRENT),
+            Row::Blob { name, state: State::Snapshot(id) | State::Version(id), .. } => (name, id),
             Row::Uncommitted { name } => (name, CURRENT),
         }
     }
@@ -101,10 +111,14 @@ fn include(call: &Call<'_>) -> Result<Include, AzureError> {
                 include.tags = true;
             }
             "snapshots" => include.snapshots = true,
+            "versions" => include.versions = true,
             "uncommittedblobs" => include.uncommitted = true,
             "copy" => include.copy = true,
-            // An account that keeps no versions, no deleted blobs and no holds has none to show.
-            "versions" | "deleted" | "deletedwithversions" | "immutabilitypolicy" | "legalhold" | "permissions" => {}
+            "deletedwithversions" if call.shared.versioning => {
+                return Err(AzureError::not_implemented("include=deletedwithversions where versions are kept"));
+            }
+            // An account that keeps no deleted blobs and no holds has none to show.
+            "deleted" | "deletedwithversions" | "immutabilitypolicy" | "legalhold" | "permissions" => {}
             other => return Err(AzureError::invalid_query("include", other)),
         }
     }
@@ -166,6 +180,8 @@ pub(super) fn list_blobs(call: &Call<'_>) -> Result<Answer, AzureError> {
     let world = call.shared.read();
     let container = world.container(call.account(), call.container())?;
     let public = container.public;
+    let mut ask = ask;
+    ask.include.versions &= container.keeps_versions;
     let mut rows = collect(container, &ask);
     drop(world);
     let next = match rows.len() > ask.page_size {
@@ -201,7 +217,7 @@ fn collect(container: &Container, ask: &Ask<'_>) -> Vec<Row> {
             continue;
         }
         match entry {
-            Entry::Computed(name, blob) => rows.push(Row::Blob { name, snapshot: None, blob }),
+            Entry::Computed(name, blob) => rows.push(Row::Blob { name, state: State::Current, blob }),
             Entry::Stored(name, family) => push_family(&mut rows, name, family, ask),
         }
     }
@@ -218,7 +234,9 @@ fn has_shown_blob(container: &Container, first: &Entry<'_>, common: &str, ask: &
     let shown = |entry: &Entry<'_>| match entry {
         Entry::Computed(..) => true,
         Entry::Stored(_, family) => {
-            family.current.is_some() || (ask.include.uncommitted && !family.uncommitted.is_empty())
+            family.current.is_some()
+                || (ask.include.versions && !family.versions.is_empty())
+                || (ask.include.uncommitted && !family.uncommitted.is_empty())
         }
     };
     shown(first)
@@ -234,13 +252,23 @@ fn has_shown_blob(container: &Container, first: &Entry<'_>, common: &str, ask: &
 fn push_family(rows: &mut Vec<Row>, name: &str, family: &Family, ask: &Ask<'_>) {
     // Only the first name of a page can begin inside its family.
     let from_place = if name == ask.from.0 { ask.from.1.as_str() } else { "" };
+    let mut earlier: Vec<Row> = Vec::new();
+    let row = |state, blob: &Arc<Blob>| Row::Blob { name: name.to_owned(), state, blob: Arc::clone(blob) };
     if ask.include.snapshots {
-        for (time, blob) in family.snapshots.range::<str, _>((Bound::Included(from_place), Bound::Unbounded)) {
-            rows.push(Row::Blob { name: name.to_owned(), snapshot: Some(time.clone()), blob: Arc::clone(blob) });
-        }
+        let snapshots = family.snapshots.range::<str, _>((Bound::Included(from_place), Bound::Unbounded));
+        earlier.extend(snapshots.map(|(time, blob)| row(State::Snapshot(time.clone()), blob)));
     }
+    if ask.include.versions && from_place != CURRENT {
+        let versions = family.versions.range(clock::parse_iso_ticks(from_place).unwrap_or(i64::MIN)..);
+        // More than fill a page are of no use.
+        let versions = versions.take(ask.page_size + 1);
+        earlier.extend(versions.map(|(version, blob)| row(State::Version(clock::iso_ticks(*version)), blob)));
+    }
+    // Snapshots and versions from the oldest to the newest; their ids are times of one form.
+    earlier.sort_by(|a, b| a.position().cmp(&b.position()));
+    rows.append(&mut earlier);
     if let Some(blob) = &family.current {
-        rows.push(Row::Blob { name: name.to_owned(), snapshot: None, blob: Arc::clone(blob) });
+        rows.push(row(State::Current, blob));
     } else if ask.include.uncommitted && !family.uncommitted.is_empty() {
         rows.push(Row::Uncommitted { name: name.to_owned() });
     }
@@ -264,9 +292,7 @@ fn write(call: &Call<'_>, ask: &Ask<'_>, rows: &[Row], next_marker: &str) -> Str
                 xml::push_name(&mut document, "Name", prefix);
                 document.push_str("</BlobPrefix>");
             }
-            Row::Blob { name, snapshot, blob } => {
-                push_blob(&mut document, name, snapshot.as_deref(), blob, &mut shown);
-            }
+            Row::Blob { name, state, blob } => push_blob(&mut document, name, state, blob, &mut shown),
             Row::Uncommitted { name } => push_uncommitted(&mut document, name),
         }
     }
@@ -297,12 +323,18 @@ impl Shown {
 }
 
 /// Appends one blob: elements, order and spelling as in Azure's answers.
-fn push_blob(document: &mut String, name: &str, snapshot: Option<&str>, blob: &Blob, shown: &mut Shown) {
+fn push_blob(document: &mut String, name: &str, state: &State, blob: &Blob, shown: &mut Shown) {
     let (include, now_us) = (shown.include, shown.now_us);
     document.push_str("<Blob>");
     xml::push_name(document, "Name", name);
-    if let Some(snapshot) = snapshot {
-        xml::push_element(document, "Snapshot", snapshot);
+    match state {
+        State::Snapshot(time) => xml::push_element(document, "Snapshot", time),
+        State::Version(id) => xml::push_element(document, "VersionId", id),
+        State::Current if include.versions => {
+            xml::push_element(document, "VersionId", &clock::iso_ticks(blob.version));
+            document.push_str("<IsCurrentVersion>true</IsCurrentVersion>");
+        }
+        State::Current => {}
     }
     document.push_str("<Properties>");
     shown.push_date(document, "Creation-Time", blob.created_us);
@@ -323,8 +355,8 @@ fn push_blob(document: &mut String, name: &str, snapshot: Option<&str>, blob: &B
     xml::push_element(document, "BlobType", blob.kind.name());
     push_tier(document, blob);
     let lease = blob.lease.state(now_us);
-    // A snapshot has no lease to speak of.
-    if snapshot.is_none() {
+    // Snapshots and earlier versions have no lease to speak of.
+    if matches!(state, State::Current) {
         xml::push_element(document, "LeaseStatus", lease.status());
         xml::push_element(document, "LeaseState", lease.name());
         if let Some(duration) = blob.lease.duration(now_us) {

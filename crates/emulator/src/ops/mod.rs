@@ -8,6 +8,7 @@ mod blocks;
 mod containers;
 mod copy;
 mod edit;
+mod feed;
 mod lease;
 mod list;
 mod pages;
@@ -19,9 +20,12 @@ use bytes::Bytes;
 
 use crate::answer::Answer;
 use crate::auth::Granted;
+use crate::clock;
 use crate::error::AzureError;
+use crate::feed::Origin;
+use crate::model::container::Which;
 use crate::operation::Operation;
-use crate::request::Request;
+use crate::request::{Query, Request};
 use crate::server::Shared;
 
 /// A request that may be performed.
@@ -31,6 +35,7 @@ pub(crate) struct Call<'a> {
     pub(crate) body: Bytes,
     pub(crate) granted: Granted,
     pub(crate) now_us: i64,
+    pub(crate) request_id: &'a str,
 }
 
 impl Call<'_> {
@@ -46,14 +51,50 @@ impl Call<'_> {
         self.request.blob.as_deref().unwrap_or("")
     }
 
+    /// The state of the blob that the request names.
+    ///
+    /// # Errors
+    /// 400 for an id that is no time, and for a snapshot of a version.
+    fn which(&self) -> Result<Which<'_>, AzureError> {
+        which(&self.request.query)
+    }
+
+    /// The request as the change feed tells of it.
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            account: self.account(),
+            container: self.container(),
+            blob: self.blob(),
+            request_id: self.request_id,
+            client_request_id: self.request.header("x-ms-client-request-id").unwrap_or(""),
+            now_us: self.now_us,
+        }
+    }
+
     /// Refuses if a further permission is missing.
     fn demand(&self, permission: char) -> Result<(), AzureError> {
         if self.granted.may(permission) { Ok(()) } else { Err(AzureError::permission_mismatch()) }
     }
 }
 
+/// The state that the query of a blob's address names.
+fn which(query: &Query) -> Result<Which<'_>, AzureError> {
+    match (query.get("snapshot"), query.get("versionid")) {
+        (None, None) => Ok(Which::Current),
+        (Some(time), None) => Ok(Which::Snapshot(time)),
+        (None, Some(id)) => {
+            clock::parse_iso_ticks(id).map(Which::Version).ok_or_else(|| AzureError::invalid_query("versionid", id))
+        }
+        (Some(_), Some(_)) => Err(AzureError::bad_request(
+            "MutuallyExclusiveQueryParameters",
+            "The snapshot and versionid query parameters are mutually exclusive.",
+        )),
+    }
+}
+
 /// Performs an operation.
 pub(crate) fn perform(call: &Call<'_>, operation: Operation) -> Result<Answer, AzureError> {
+    feed::attend(call, operation)?;
     match operation {
         Operation::ListContainers => service::list_containers(call),
         Operation::GetAccountInformation => service::account_information(),

@@ -7,6 +7,7 @@ use super::edit::{Touch, edit};
 use super::{Call, blobs, put};
 use crate::answer::Answer;
 use crate::error::AzureError;
+use crate::feed::Api;
 use crate::model::blob::Content;
 use crate::model::pages::PAGE_BYTES;
 use crate::xml;
@@ -46,7 +47,7 @@ pub(super) fn put_page(call: &Call<'_>) -> Result<Answer, AzureError> {
     }
     let checked = headers::check_body(request, &call.body)?;
     let conditions = SequenceConditions::read(call)?;
-    let blob = edit(call, Touch::Marks, |blob, _| {
+    let blob = edit(call, Touch::Marks, Api::Unspecified, |blob, _| {
         conditions.check(blob.sequence_number)?;
         let Content::Pages(pages) = &mut blob.content else { return Err(AzureError::invalid_blob_type()) };
         if to > pages.len_bytes {
@@ -95,7 +96,7 @@ pub(super) fn get_page_ranges(call: &Call<'_>) -> Result<Answer, AzureError> {
     if call.request.query("prevsnapshot").is_some() || call.request.headers.contains_key("x-ms-previous-snapshot-url") {
         return Err(AzureError::not_implemented("page ranges that differ from a snapshot"));
     }
-    let blob = blobs::find(call)?;
+    let blob = blobs::find(call)?.blob;
     let Content::Pages(pages) = &blob.content else { return Err(AzureError::invalid_blob_type()) };
     let (from, to) = headers::range(call.request, pages.len_bytes)?.unwrap_or((0, pages.len_bytes));
     let mut document = format!("{}<PageList>", xml::PROLOG);

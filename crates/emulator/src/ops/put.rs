@@ -9,9 +9,10 @@ use super::{Call, edit};
 use crate::answer::Answer;
 use crate::checksum;
 use crate::error::AzureError;
-use crate::model::Stamp;
+use crate::feed::{Api, Change};
 use crate::model::blob::{Blob, BlobKind, Content};
 use crate::model::pages::{PAGE_BYTES, PageMap};
+use crate::model::{Stamp, World};
 
 /// The largest page blob, 8 TiB.
 const MAX_PAGE_BLOB_BYTES: u64 = 8 << 40;
@@ -38,8 +39,8 @@ pub(super) fn put_blob(call: &Call<'_>) -> Result<Answer, AzureError> {
     if kind == BlobKind::Page {
         blob.sequence_number = call.request.number_header("x-ms-blob-sequence-number")?.unwrap_or(0);
     }
-    let blob = publish(call, blob)?;
-    let answer = written(&blob);
+    let blob = publish(call, blob, Api::PutBlob)?;
+    let answer = headers::with_new_version(written(&blob), call, &blob);
     if kind != BlobKind::Block {
         return Ok(answer);
     }
@@ -82,21 +83,30 @@ fn content(call: &Call<'_>, kind: BlobKind) -> Result<Content, AzureError> {
 }
 
 /// Puts a blob in place of what was there: its creation time and lease stay, its uncommitted blocks go.
-pub(super) fn publish(call: &Call<'_>, blob: Blob) -> Result<Arc<Blob>, AzureError> {
+pub(super) fn publish(call: &Call<'_>, blob: Blob, api: Api) -> Result<Arc<Blob>, AzureError> {
     let mut world = call.shared.write();
     let stamp = world.stamp(call.now_us);
     let container = world.container_mut(call.account(), call.container())?;
     let existing = edit::creation_target(call, container)?;
+    container.check_kind(call.blob(), blob.kind)?;
     let blob = Arc::new(marked(blob, stamp, existing.as_deref()));
-    let family = container.family_mut(call.blob());
-    family.uncommitted.clear();
-    family.current = Some(Arc::clone(&blob));
+    put_in_place(call, &mut world, &blob, api)?;
     Ok(blob)
+}
+
+/// Makes a blob the current state of its name, and tells of it.
+pub(super) fn put_in_place(call: &Call<'_>, world: &mut World, blob: &Arc<Blob>, api: Api) -> Result<(), AzureError> {
+    let container = world.container_mut(call.account(), call.container())?;
+    container.family_mut(call.blob()).uncommitted.clear();
+    let before = container.replace(call.blob(), Some(Arc::clone(blob)));
+    world.record(&call.origin(), &Change::created(api, blob, before.as_deref()));
+    Ok(())
 }
 
 /// The blob with its mark and with what it inherits from the one that it replaces.
 pub(super) fn marked(mut blob: Blob, stamp: Stamp, existing: Option<&Blob>) -> Blob {
     blob.etag = stamp.etag;
+    blob.version = stamp.ticks;
     blob.modified_us = stamp.at_us;
     blob.created_us = existing.map_or(stamp.at_us, |existing| existing.created_us);
     blob.lease = existing.map(|existing| existing.lease.clone()).unwrap_or_default();

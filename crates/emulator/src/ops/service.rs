@@ -9,6 +9,7 @@ use super::list::{page_size, push_asked};
 use crate::answer::Answer;
 use crate::clock;
 use crate::error::AzureError;
+use crate::feed::FEED_CONTAINER;
 use crate::model::container::Container;
 use crate::xml;
 
@@ -52,12 +53,13 @@ pub(super) fn list_containers(call: &Call<'_>) -> Result<Answer, AzureError> {
     let prefix = request.query("prefix").unwrap_or("");
     let marker = request.query("marker").unwrap_or("");
     let page_size = page_size(request)?;
-    let mut with_metadata = false;
+    let (mut with_metadata, mut with_system) = (false, false);
     for include in request.query("include").unwrap_or("").split(',').filter(|word| !word.is_empty()) {
         match include {
             "metadata" => with_metadata = true,
-            // There are no deleted containers, and the system's appear like all others.
-            "deleted" | "system" => {}
+            "system" => with_system = true,
+            // There are no deleted containers.
+            "deleted" => {}
             other => return Err(AzureError::invalid_query("include", other)),
         }
     }
@@ -69,11 +71,13 @@ pub(super) fn list_containers(call: &Call<'_>) -> Result<Answer, AzureError> {
     let world = call.shared.read();
     // The marker is the first name of the next page, behind a mark that makes it opaque.
     let from = decode_marker(marker)?.unwrap_or_default();
-    let mut found = world
-        .account(call.account())?
+    let account = world.account(call.account())?;
+    let mut found = account
         .containers
         .range::<str, _>((Bound::Included(from.as_str().max(prefix)), Bound::Unbounded))
-        .take_while(|(name, _)| name.starts_with(prefix));
+        .take_while(|(name, _)| name.starts_with(prefix))
+        // "You currently cannot see the $blobchangefeed container when you call the ListContainers API."
+        .filter(|(name, _)| with_system || account.feed.is_none() || *name != FEED_CONTAINER);
     for (name, container) in found.by_ref().take(page_size) {
         push_container(&mut document, name, container, with_metadata, call.now_us);
     }

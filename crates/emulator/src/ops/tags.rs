@@ -8,6 +8,7 @@ use super::blobs;
 use super::edit::{Touch, edit};
 use crate::answer::Answer;
 use crate::error::AzureError;
+use crate::feed::Api;
 use crate::xml;
 
 /// Appends the element `Tags` of a document about tags.
@@ -24,7 +25,7 @@ pub(super) fn push_tags(document: &mut String, tags: &std::collections::BTreeMap
 
 /// Get Blob Tags.
 pub(super) fn get_tags(call: &Call<'_>) -> Result<Answer, AzureError> {
-    let blob = blobs::find(call)?;
+    let blob = blobs::find(call)?.blob;
     let mut document = xml::PROLOG.to_owned();
     push_tags(&mut document, &blob.tags);
     Ok(Answer::new(StatusCode::OK).xml(document))
@@ -42,7 +43,7 @@ pub(super) fn set_tags(call: &Call<'_>) -> Result<Answer, AzureError> {
         }
     }
     let tags = headers::checked_tags(pairs)?;
-    edit(call, Touch::Nothing, |blob, _| {
+    edit(call, Touch::Nothing, Api::SetBlobTags, |blob, _| {
         blob.tags = tags;
         Ok(())
     })?;

@@ -7,9 +7,9 @@ use blobkeep_emulator::{Account, DEVELOPMENT_KEY, Emulator, EmulatorOptions};
 
 use crate::client::{ACCOUNT, Server};
 
-const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
+pub const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 
-fn sign(key_base64: &str, text: &str) -> String {
+pub fn sign(key_base64: &str, text: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(key_base64).unwrap());
     STANDARD.encode(hmac::sign(&key, text.as_bytes()).as_ref())
 }

@@ -105,10 +105,19 @@ pub struct Server {
 impl Server {
     /// A server with the container `c`.
     pub async fn start() -> Server {
+        Server::start_with(EmulatorOptions::default()).await
+    }
+
+    /// A server that keeps versions and writes a change feed, with the container `c`.
+    pub async fn start_versioned() -> Server {
+        Server::start_with(EmulatorOptions { versioning: true, change_feed: true, ..EmulatorOptions::default() }).await
+    }
+
+    /// A server with these options but the test's clock, and the container `c`.
+    pub async fn start_with(options: EmulatorOptions) -> Server {
         let now_us = Arc::new(AtomicI64::new(START_US));
         let clock = Arc::clone(&now_us);
-        let options =
-            EmulatorOptions { clock: Arc::new(move || clock.load(Ordering::SeqCst)), ..EmulatorOptions::default() };
+        let options = EmulatorOptions { clock: Arc::new(move || clock.load(Ordering::SeqCst)), ..options };
         let emulator = Emulator::start(([127, 0, 0, 1], 0).into(), options).await.unwrap();
         emulator.create_container(ACCOUNT, "c").unwrap();
         let token = emulator.sas(ACCOUNT, "racwdlxt");
@@ -116,7 +125,11 @@ impl Server {
     }
 
     pub fn pass_seconds(&self, seconds: i64) {
-        self.now_us.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+        self.pass_ms(seconds * 1_000);
+    }
+
+    pub fn pass_ms(&self, ms: i64) {
+        self.now_us.fetch_add(ms * 1_000, Ordering::SeqCst);
     }
 
     /// A request to a path below the account, as written, with the server's SAS.

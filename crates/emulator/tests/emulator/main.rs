@@ -6,8 +6,10 @@
 mod access;
 mod client;
 mod faults;
+mod feed;
 mod kinds;
 mod listing;
 mod reading;
 mod synthetic;
+mod versions;
 mod writing;
