@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::Caps;
 use crate::item::{BlobEntry, ContainerEntry};
-use crate::source::{ListPage, Source, SourceError};
+use crate::source::{ChangePage, FeedPosition, ListPage, Source, SourceError};
 use crate::store::{Put, Store, StoreError, StoredFile};
 use crate::target::{BlobWriter, OnConflict, Target, Written};
 
@@ -53,6 +53,24 @@ impl Source for CappedSource {
     async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
         self.caps.pass(0).await;
         self.inner.entry(container, name).await
+    }
+
+    async fn feed(&self) -> Result<Option<FeedPosition>, SourceError> {
+        self.caps.pass(0).await;
+        self.inner.feed().await
+    }
+
+    /// A page costs about a request for each change in it, and how many those are is known afterwards: so the next page waits.
+    async fn changes(&self, cursor: &str) -> Result<ChangePage, SourceError> {
+        self.caps.pass(0).await;
+        let page = self.inner.changes(cursor).await?;
+        self.caps.charge_requests(page.changes.iter().filter(|change| change.entry.is_some()).count() as u64);
+        Ok(page)
+    }
+
+    async fn list_versions(&self, container: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
+        self.caps.pass(0).await;
+        self.inner.list_versions(container, cursor).await
     }
 }
 
@@ -114,6 +132,17 @@ impl Target for CappedTarget {
     async fn delete(&self, entry: &BlobEntry) -> Result<bool, SourceError> {
         self.caps.pass(0).await;
         self.inner.delete(entry).await
+    }
+
+    /// One request that moves no bytes through here: the account copies on its own.
+    async fn copy_version(
+        &self,
+        entry: &BlobEntry,
+        version: &str,
+        live: Option<&BlobEntry>,
+    ) -> Result<Written, SourceError> {
+        self.caps.pass(0).await;
+        self.inner.copy_version(entry, version, live).await
     }
 
     async fn flush(&self) -> Result<(), SourceError> {

@@ -1,8 +1,8 @@
 //! Caps: how many bytes and requests may pass in a second, by time of day. A [`Caps`] is shared by all that it holds back together: a source, a
 //! target, a store, each behind a layer of its own kind that waits before a call and changes nothing else.
 //!
-//! What counts is what the engine asks for: a page of a listing, a read, a write, a part of a large blob are one request each, and the bytes
-//! are those of content. What an endpoint's client makes of it (tries again, blocks of a part) is not seen here.
+//! What counts is what the engine asks for: a page of a listing, a read, a write, a part of a large blob, a change of a feed, a copy inside an
+//! account are one request each, and the bytes are those of content. What an endpoint's client makes of it (tries again, blocks of a part) is not seen here.
 
 mod layers;
 mod schedule;
@@ -56,6 +56,13 @@ impl Caps {
     pub fn charge(&self, bytes: u64) {
         if self.schedule.at(self.clock.now()).rates.bytes_per_second.is_some() {
             self.bytes.bucket().balance -= bytes as f64;
+        }
+    }
+
+    /// Counts requests that were made beyond the one that was let through: what comes next waits for them.
+    pub fn charge_requests(&self, requests: u64) {
+        if self.schedule.at(self.clock.now()).rates.requests_per_second.is_some() {
+            self.requests.bucket().balance -= requests as f64;
         }
     }
 

@@ -1,14 +1,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::*;
-use crate::item::Timestamp;
+use crate::item::{BlobEntry, ContainerEntry, Timestamp};
+use crate::source::{BlobChange, ChangePage, FeedPosition, ListPage, Source, SourceError};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::target::{BlobWriter, OnConflict, Target, Written};
 
 /// A wall clock that goes with the runtime's time, which is paused in these tests.
 struct RuntimeClock {
@@ -117,4 +120,113 @@ async fn a_store_behind_caps_does_the_same_slower() {
     .await;
     assert!(is_about(took, 10.0), "{took} s: what a get brought is paid for by the range after it");
     assert!(plain.list("", None).await.unwrap().is_empty());
+}
+
+/// An account that answers the calls of continuous backup, and nothing else.
+struct Versioned;
+
+fn feed_position(cursor: &str) -> FeedPosition {
+    FeedPosition { cursor: cursor.to_owned(), complete_until: Timestamp(1) }
+}
+
+#[async_trait]
+impl Source for Versioned {
+    fn describe(&self) -> String {
+        "versioned".to_owned()
+    }
+
+    async fn containers(&self) -> Result<Vec<ContainerEntry>, SourceError> {
+        unreachable!()
+    }
+
+    async fn list(&self, _: &str, _: &str, _: Option<&str>) -> Result<ListPage, SourceError> {
+        unreachable!()
+    }
+
+    async fn read(&self, _: &BlobEntry, _: std::ops::Range<u64>) -> Result<Bytes, SourceError> {
+        unreachable!()
+    }
+
+    async fn entry(&self, _: &str, _: &str) -> Result<Option<BlobEntry>, SourceError> {
+        unreachable!()
+    }
+
+    async fn feed(&self) -> Result<Option<FeedPosition>, SourceError> {
+        Ok(Some(feed_position("0")))
+    }
+
+    async fn changes(&self, cursor: &str) -> Result<ChangePage, SourceError> {
+        let change = |number: usize| BlobChange {
+            container: "c".to_owned(),
+            name: cursor.to_owned(),
+            at: Timestamp(number as i64),
+            sequence: number.to_string(),
+            entry: Some(BlobEntry::default()),
+        };
+        Ok(ChangePage { changes: (0..50).map(change).collect(), next: feed_position("1"), is_last: true })
+    }
+
+    async fn list_versions(&self, container: &str, _: Option<&str>) -> Result<ListPage, SourceError> {
+        Ok(ListPage { next: Some(container.to_owned()), ..ListPage::default() })
+    }
+}
+
+#[async_trait]
+impl Target for Versioned {
+    fn describe(&self) -> String {
+        "versioned".to_owned()
+    }
+
+    async fn container(&self, _: &str) -> Result<Option<ContainerEntry>, SourceError> {
+        unreachable!()
+    }
+
+    async fn create_container(&self, _: &ContainerEntry) -> Result<bool, SourceError> {
+        unreachable!()
+    }
+
+    fn accepts(&self, _: &BlobEntry) -> Result<(), String> {
+        unreachable!()
+    }
+
+    fn whole_limit_bytes(&self) -> u64 {
+        unreachable!()
+    }
+
+    async fn write_whole(&self, _: &BlobEntry, _: Bytes, _: OnConflict) -> Result<Written, SourceError> {
+        unreachable!()
+    }
+
+    async fn delete(&self, _: &BlobEntry) -> Result<bool, SourceError> {
+        unreachable!()
+    }
+
+    async fn copy_version(&self, _: &BlobEntry, version: &str, _: Option<&BlobEntry>) -> Result<Written, SourceError> {
+        Ok(Written::Skipped(version.to_owned()))
+    }
+
+    async fn begin(&self, _: &BlobEntry, _: OnConflict) -> Result<Result<Box<dyn BlobWriter>, String>, SourceError> {
+        unreachable!()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn feeds_versions_and_copies_pass_through_caps_and_count() {
+    let source = CappedSource::new(Arc::new(Versioned), caps("10req/s"));
+    let took = seconds(async {
+        assert_eq!(source.feed().await.unwrap(), Some(feed_position("0")));
+        assert_eq!(source.changes("0").await.unwrap().changes.len(), 50);
+        assert_eq!(source.list_versions("c", None).await.unwrap().next.as_deref(), Some("c"));
+    })
+    .await;
+    assert!(is_about(took, 5.2), "{took} s: a change costs a request");
+    let target = CappedTarget::new(Arc::new(Versioned), caps("10req/s"));
+    let took = seconds(async {
+        for version in ["1", "2", "3"] {
+            let done = target.copy_version(&BlobEntry::default(), version, None).await.unwrap();
+            assert_eq!(done, Written::Skipped(version.to_owned()));
+        }
+    })
+    .await;
+    assert!(is_about(took, 0.2), "{took} s");
 }
