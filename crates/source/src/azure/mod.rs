@@ -17,6 +17,7 @@ mod options;
 mod path;
 mod properties;
 mod reader;
+mod request;
 mod upload;
 mod writer;
 mod xml;
