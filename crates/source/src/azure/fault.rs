@@ -80,6 +80,7 @@ fn hint_for(status: StatusCode, code: &str) -> Option<&'static str> {
         "LeaseIdMissing" => "it is leased: break the lease or wait until it ends",
         "BlobImmutableDueToPolicy" | "ContainerImmutableStorage" => "a legal hold or a retention policy protects it",
         "SnapshotsPresent" => "it has snapshots",
+        "PendingCopyOperation" => "another copy over it is still under way: try again when it is done",
         "ContainerBeingDeleted" => "a container of that name is being deleted, which takes a while: try again later",
         "InvalidBlobOrBlock" => "someone else is uploading a blob of that name: try again when they have finished",
         "InvalidResourceName" | "InvalidUri" | "OutOfRangeInput" => "the endpoint does not allow this name",

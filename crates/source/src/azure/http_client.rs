@@ -38,6 +38,8 @@ const API_VERSION: HeaderValue = HeaderValue::from_static("2021-12-02");
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Room made for a body before it arrives, at most.
 const EXPECTED_BYTES_AT_MOST: usize = 16 << 20;
+/// Copies inside an account mostly take no time at all.
+const MOST_COPY_DELAY: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// An endpoint that cannot be reached at all is given up on earlier than one that answers that it is busy.
 const MOST_CONNECT_TRIES: u32 = 6;
@@ -127,6 +129,27 @@ impl HttpClient {
     /// Whether requests go out without any credential.
     pub(crate) fn is_anonymous(&self) -> bool {
         self.signer.is_none() && self.sas.is_none()
+    }
+
+    /// Whether the credential is a SAS.
+    pub(crate) fn has_sas(&self) -> bool {
+        self.sas.is_some()
+    }
+
+    /// The address of a version of a blob, for requests that name it as their source; with the SAS, where there is one.
+    pub(crate) fn version_url(&self, container: &str, blob: &str, version: &str) -> String {
+        let (container, blob, version) = (path::encode(container), path::encode_blob(blob), path::encode(version));
+        let mut url = format!("{}{}/{container}/{blob}?versionid={version}", self.base, self.base_path);
+        if let Some(sas) = &self.sas {
+            url.push('&');
+            url.push_str(sas.reveal());
+        }
+        url
+    }
+
+    /// The pause before the look of this number at a copy that the account makes on its own.
+    pub(crate) fn copy_delay(&self, look: u32) -> Duration {
+        self.delay(look.min(4)).min(MOST_COPY_DELAY)
     }
 
     /// The checksum that goes with a block.

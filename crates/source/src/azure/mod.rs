@@ -9,7 +9,9 @@ mod auth;
 mod checksum;
 mod clock;
 mod containers;
+mod copy;
 mod fault;
+mod feed;
 mod header_case;
 mod http_client;
 mod limiter;
@@ -18,12 +20,14 @@ mod path;
 mod properties;
 mod reader;
 mod request;
+mod tags;
 mod upload;
+mod versions;
 mod writer;
 mod xml;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use blobkeep_vault::{SourceError, SourceErrorKind};
 use tokio::sync::Semaphore;
@@ -49,6 +53,9 @@ struct Inner {
     refused: Refusals,
     /// For each block that may be on its way, whatever blob it is of: they are what takes the memory.
     blocks: Arc<Semaphore>,
+    /// Listings tell which version a blob is.
+    tells_versions: AtomicBool,
+    feed_headers: Mutex<feed::Headers>,
 }
 
 /// What the endpoint has refused once and is not asked for again.
@@ -72,6 +79,8 @@ impl AzureAccount {
             http,
             account: options.endpoint.account.clone(),
             container: options.container,
+            tells_versions: AtomicBool::new(options.tells_versions),
+            feed_headers: Mutex::default(),
             refused: Refusals::default(),
             blocks: Arc::new(Semaphore::new(upload::BLOCKS_IN_FLIGHT)),
         };
@@ -86,6 +95,11 @@ impl AzureAccount {
     /// Requests that may be in flight now; lower than configured while the endpoint is busy.
     pub fn requests_in_flight_limit(&self) -> usize {
         self.inner.http.limit()
+    }
+
+    /// Whether listings tell the version of every blob: from the beginning if the options say so, and since a feed was found.
+    pub fn tells_versions(&self) -> bool {
+        self.inner.tells_versions.load(Ordering::Relaxed)
     }
 
     /// What the endpoint or the credential kept this client from doing so far, in words for a report.

@@ -72,6 +72,9 @@ pub struct AzureOptions {
     pub allowed: AddressPolicy,
     /// Further certificate authorities, PEM, beside those of the system.
     pub extra_ca_pem: Option<Vec<u8>>,
+    /// Listings tell which version each blob is, where the account keeps versions. They then have a row for every version that is kept, so
+    /// they take longer; it happens by itself once a change feed was found ([`blobkeep_vault::Source::feed`]).
+    pub tells_versions: bool,
     /// Requests in flight at most.
     pub most_in_flight: usize,
     /// How often a request is tried in all.
@@ -93,6 +96,7 @@ impl AzureOptions {
             container: None,
             allowed: AddressPolicy::default(),
             extra_ca_pem: None,
+            tells_versions: false,
             most_in_flight: 16,
             most_tries: 8,
             first_delay: Duration::from_millis(250),

@@ -96,7 +96,7 @@ fn has_protection(entry: &BlobEntry) -> bool {
 }
 
 /// The tier to write: block blobs have one, page blobs of premium accounts (`P10`) too.
-fn tier_for(entry: &BlobEntry) -> Option<&str> {
+pub(crate) fn tier_for(entry: &BlobEntry) -> Option<&str> {
     let tier = entry.tier.as_deref()?;
     match entry.kind {
         BlobKind::Block => Some(tier),
@@ -105,7 +105,8 @@ fn tier_for(entry: &BlobEntry) -> Option<&str> {
     }
 }
 
-fn tags_value(tags: &[(String, String)]) -> String {
+/// Tags as headers have them.
+pub(crate) fn tags_value(tags: &[(String, String)]) -> String {
     let pairs: Vec<String> =
         tags.iter().map(|(name, value)| format!("{}={}", path::encode(name), path::encode(value))).collect();
     pairs.join("&")

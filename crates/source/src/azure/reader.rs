@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use blobkeep_vault::source::{ChangePage, FeedPosition};
 use blobkeep_vault::{BlobEntry, ContainerEntry, ListPage, Source, SourceError, SourceErrorKind, TopLevel};
 use bytes::Bytes;
 use http::Method;
@@ -26,11 +27,39 @@ pub(super) struct Page<'a> {
     pub(super) most: &'static str,
     /// Empty for none.
     pub(super) delimiter: &'static str,
+    pub(super) rows: Rows,
+}
+
+/// What the rows of a page say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Rows {
+    /// Everything of the current blobs.
+    #[default]
+    Full,
+    /// Everything of all versions.
+    FullVersions,
+    /// Without metadata and tags.
+    Bare,
+    /// All versions, without metadata and tags.
+    BareVersions,
+}
+
+impl Rows {
+    fn include(self, with_tags: bool) -> Option<&'static str> {
+        match (self, with_tags) {
+            (Self::Full, true) => Some("metadata,tags"),
+            (Self::Full, false) => Some("metadata"),
+            (Self::FullVersions, true) => Some("metadata,tags,versions"),
+            (Self::FullVersions, false) => Some("metadata,versions"),
+            (Self::Bare, _) => None,
+            (Self::BareVersions, _) => Some("versions"),
+        }
+    }
 }
 
 impl<'a> Page<'a> {
-    fn of_prefix(prefix: &'a str, cursor: Option<&'a str>, most: &'static str) -> Self {
-        Self { prefix, from: "", cursor, most, delimiter: "" }
+    pub(super) fn of_prefix(prefix: &'a str, cursor: Option<&'a str>, most: &'static str) -> Self {
+        Self { prefix, from: "", cursor, most, delimiter: "", rows: Rows::Full }
     }
 }
 
@@ -93,7 +122,7 @@ impl AzureAccount {
         self.check_scope(container)?;
         let what = format!("list container {container}");
         let refused = &self.inner.refused.list_tags;
-        let with_tags = !refused.load(Ordering::Relaxed);
+        let with_tags = !refused.load(Ordering::Relaxed) && matches!(page.rows, Rows::Full | Rows::FullVersions);
         let mut response = self.inner.http.send(&what, &list_request(container, page, with_tags)).await?;
         if with_tags && self.cannot_list_tags(&response) {
             let without = self.inner.http.send(&what, &list_request(container, page, false)).await?;
@@ -124,7 +153,7 @@ impl AzureAccount {
 
     /// Whether a listing was refused because of the tags in it. A refusal for another reason (a firewall, a clock, a lease)
     /// must stay an error: without its tags the next point would silently lose them.
-    fn cannot_list_tags(&self, response: &Response) -> bool {
+    pub(super) fn cannot_list_tags(&self, response: &Response) -> bool {
         match response.status.as_u16() {
             // Without any credential every refusal is a missing right.
             401 | 403 | 404 | 409 if self.inner.http.is_anonymous() => true,
@@ -143,6 +172,22 @@ impl AzureAccount {
             page = self.list_page(container, Page::of_prefix(prefix, Some(&next), PAGE_ENTRIES)).await?;
         }
         Ok(page.entries.into_iter().next())
+    }
+
+    /// What ordinary listings ask for. Versions are told only where somebody wants them: the rows of all earlier versions come with them.
+    fn listed_rows(&self) -> Rows {
+        if self.tells_versions() { Rows::FullVersions } else { Rows::Full }
+    }
+
+    /// The entry of a current blob with its version, as long as it is still the same blob.
+    async fn with_version(&self, mut entry: BlobEntry) -> Result<BlobEntry, SourceError> {
+        if entry.current_version.is_none()
+            && let Some(found) = self.version(&entry.container, &entry.name, None, false).await?
+            && found.entry.etag == entry.etag
+        {
+            entry.current_version = found.entry.current_version;
+        }
+        Ok(entry)
     }
 
     async fn read_range(&self, entry: &BlobEntry, range: Range<u64>) -> Result<Bytes, SourceError> {
@@ -220,12 +265,13 @@ fn is_missing_right_or_feature(code: &str, body: &[u8]) -> bool {
 }
 
 fn list_request(container: &str, page: Page<'_>, with_tags: bool) -> Request {
-    let include = if with_tags { "metadata,tags" } else { "metadata" };
     let mut request = Request::new(Method::GET, Some(container), None)
         .query("restype", "container")
         .query("comp", "list")
-        .query("include", include)
         .query("maxresults", page.most);
+    if let Some(include) = page.rows.include(with_tags) {
+        request = request.query("include", include);
+    }
     if !page.prefix.is_empty() {
         request = request.query("prefix", page.prefix);
     }
@@ -259,8 +305,8 @@ impl Source for AzureAccount {
     }
 
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
-        let page = self.list_page(container, Page::of_prefix(prefix, cursor, PAGE_ENTRIES)).await?;
-        Ok(ListPage { entries: page.entries, next: page.next })
+        let page = Page { rows: self.listed_rows(), ..Page::of_prefix(prefix, cursor, PAGE_ENTRIES) };
+        self.list_page(container, page).await.map(current_ones)
     }
 
     /// By `startFrom`. Endpoints that are older refuse the parameter or the version that has it: they are not asked again.
@@ -274,17 +320,22 @@ impl Source for AzureAccount {
         if refused.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match self.list_page(container, Page { from, ..Page::of_prefix("", cursor, PAGE_ENTRIES) }).await {
+        let page = Page { from, rows: self.listed_rows(), ..Page::of_prefix("", cursor, PAGE_ENTRIES) };
+        match self.list_page(container, page).await {
             Err(error) if error.kind == SourceErrorKind::Refused && cursor.is_none() => {
                 tracing::info!(container, %error, "listings cannot begin at a name: going on with whole listings");
                 refused.store(true, Ordering::Relaxed);
                 Ok(None)
             }
-            outcome => outcome.map(|page| Some(ListPage { entries: page.entries, next: page.next })),
+            outcome => outcome.map(|page| Some(current_ones(page))),
         }
     }
 
+    /// Not where versions are to be told: endpoints list them without folders only.
     async fn top_level(&self, container: &str) -> Result<Option<TopLevel>, SourceError> {
+        if self.tells_versions() {
+            return Ok(None);
+        }
         let page = Page { delimiter: "/", ..Page::of_prefix("", None, PAGE_ENTRIES) };
         let BlobPage { entries, prefixes, next } = self.list_page(container, page).await?;
         Ok(next.is_none().then_some(TopLevel { entries, prefixes }))
@@ -298,10 +349,34 @@ impl Source for AzureAccount {
     }
 
     /// By a listing: it gives metadata names as they were written and index tags, and takes one request. The name itself
-    /// comes first among those that start with it.
+    /// comes first among those that start with it. Its version takes a second one.
     async fn entry(&self, container: &str, name: &str) -> Result<Option<BlobEntry>, SourceError> {
-        Ok(self.first_entry(container, name).await?.filter(|entry| entry.name == name))
+        let found = self.first_entry(container, name).await?.filter(|entry| entry.name == name);
+        match found {
+            Some(entry) if self.tells_versions() => self.with_version(entry).await.map(Some),
+            found => Ok(found),
+        }
     }
+
+    async fn feed(&self) -> Result<Option<FeedPosition>, SourceError> {
+        self.feed_end().await
+    }
+
+    async fn changes(&self, cursor: &str) -> Result<ChangePage, SourceError> {
+        self.feed_page(cursor).await
+    }
+
+    async fn list_versions(&self, container: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
+        let page = Page { rows: Rows::FullVersions, ..Page::of_prefix("", cursor, PAGE_ENTRIES) };
+        let page = self.list_page(container, page).await?;
+        Ok(ListPage { entries: page.entries, next: page.next })
+    }
+}
+
+/// The current blobs of a page that may have rows of earlier versions, too.
+fn current_ones(mut page: BlobPage) -> ListPage {
+    page.entries.retain(|entry| entry.version.is_none());
+    ListPage { entries: page.entries, next: page.next }
 }
 
 #[cfg(test)]

@@ -55,6 +55,14 @@ impl Request {
         true
     }
 
+    /// Adds a header that may hold a secret: it is not shown where the request is. One that is not legal is left out.
+    pub(crate) fn secret_header(&mut self, name: &'static str, value: &str) {
+        if let Ok(mut value) = HeaderValue::from_str(value) {
+            value.set_sensitive(true);
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+
     pub(crate) fn body(mut self, body: Bytes) -> Self {
         self.body = body;
         self

@@ -401,6 +401,15 @@ impl Target for AzureAccount {
         Ok(response.status.as_u16() == 202 || response.tries > 1)
     }
 
+    async fn copy_version(
+        &self,
+        entry: &BlobEntry,
+        version: &str,
+        live: Option<&BlobEntry>,
+    ) -> Result<Written, SourceError> {
+        self.make_current(entry, version, live).await
+    }
+
     async fn begin(
         &self,
         entry: &BlobEntry,

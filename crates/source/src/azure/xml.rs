@@ -30,7 +30,7 @@ pub(crate) type ContainerPage = (Vec<ContainerEntry>, Option<String>);
 
 /// Calls `on` with the path (element names, outermost first) and the text of each element that has no children, and when
 /// an element closes. Ends with the first error of `on`.
-fn walk(body: &[u8], mut on: impl FnMut(Step<'_>) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn walk(body: &[u8], mut on: impl FnMut(Step<'_>) -> Result<(), String>) -> Result<(), String> {
     let mut reader = Reader::from_reader(body);
     reader.config_mut().check_end_names = true;
     let mut depth = 0_usize;
@@ -92,7 +92,7 @@ fn set_name(names: &mut Vec<Vec<u8>>, depth: usize, start: &BytesStart<'_>) {
     names[depth].extend_from_slice(start.name().as_ref());
 }
 
-enum Step<'a> {
+pub(super) enum Step<'a> {
     Leaf { path: &'a [Vec<u8>], text: &'a str, is_encoded: bool },
     End { path: &'a [Vec<u8>] },
 }
@@ -139,6 +139,8 @@ struct BlobDraft {
     is_tier_inferred: bool,
     is_folder: bool,
     tag_key: String,
+    version_id: Option<String>,
+    is_current_version: bool,
 }
 
 impl BlobDraft {
@@ -146,6 +148,8 @@ impl BlobDraft {
         let [first, below @ ..] = path else { return Ok(()) };
         match (first.as_slice(), below) {
             (b"Name", []) => self.entry.name = decoded(text, is_encoded),
+            (b"VersionId", []) => self.version_id = some(text),
+            (b"IsCurrentVersion", []) => self.is_current_version = text == "true",
             (b"Properties", [name]) => self.property(name, text)?,
             (b"Metadata", [name]) => self.metadata(name, text),
             (b"Tags", [_, _, name]) if name == b"Key" => self.tag_key = text.to_owned(),
@@ -219,6 +223,11 @@ impl BlobDraft {
         };
         if self.is_tier_inferred {
             entry.tier = None;
+        }
+        // Only the current one of several versions is marked. A blob that was last written while no versions were kept has no version id at all.
+        match self.is_current_version {
+            true => entry.current_version = self.version_id,
+            false => entry.version = self.version_id,
         }
         if entry.created_at.0 == 0 {
             entry.created_at = entry.modified_at;
@@ -317,7 +326,8 @@ pub(crate) fn md5_from_base64(text: &str) -> Option<[u8; 16]> {
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-fn without_bom(body: &[u8]) -> &[u8] {
+/// The document behind its byte order mark.
+pub(super) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
@@ -391,6 +401,27 @@ mod tests {
         assert_eq!(blobs[0].etag, "0x1");
         assert_eq!(blobs[0].kind, BlobKind::Append { sealed: true });
         assert_eq!(blobs[0].tier, None, "an inferred tier was not set");
+    }
+
+    #[test]
+    fn a_row_is_a_version_unless_it_is_marked_as_the_current_one() {
+        let row = |version: &str, rest: &str| {
+            format!(
+                "<Blob><Name>a</Name>{version}{rest}<Properties><Last-Modified>Thu, 01 Jan 1970 00:00:03 GMT</Last-Modified>\
+                 <Content-Length>1</Content-Length></Properties></Blob>"
+            )
+        };
+        let rows = [
+            row("<VersionId>2026-11-23T07:00:00.0000001Z</VersionId>", ""),
+            row("<VersionId>2026-11-23T07:00:00.0000002Z</VersionId>", "<IsCurrentVersion>true</IsCurrentVersion>"),
+            row("", ""),
+        ];
+        let text = format!("<EnumerationResults><Blobs>{}</Blobs><NextMarker/></EnumerationResults>", rows.concat());
+        let entries = parse_blobs(text.as_bytes(), "c").unwrap().entries;
+        let told = |entry: &BlobEntry| (entry.version.clone(), entry.current_version.clone());
+        assert_eq!(told(&entries[0]), (Some("2026-11-23T07:00:00.0000001Z".into()), None));
+        assert_eq!(told(&entries[1]), (None, Some("2026-11-23T07:00:00.0000002Z".into())));
+        assert_eq!(told(&entries[2]), (None, None), "written while no versions were kept");
     }
 
     #[test]
