@@ -48,25 +48,27 @@ pub struct DeletedVaultView<'a> {
     pub properties: &'a VaultProperties,
     /// When it was deleted.
     pub deletion: &'a VaultDeletion,
+    /// With the members that were recorded although no specification names them.
+    pub has_recorded: bool,
 }
 
 impl DeletedVaultView<'_> {
     /// The resource, in the order that was recorded, and after that the other settings that the specification names. `deleteActivityID` is
-    /// the recorded spelling and `deleteActivityId` that of the specification: there are clients of both.
+    /// the recorded spelling and `deleteActivityId` that of the specification: there are clients of both. `location` and `tags` were
+    /// recorded, too.
     pub fn render(&self) -> Value {
+        let mut info = Map::new();
+        info.insert("deletionTime".into(), json!(format_instant(self.deletion.deleted_at)));
+        info.insert("scheduledPurgeTime".into(), json!(format_instant(self.deletion.purge_at)));
+        if self.has_recorded {
+            info.insert("deleteActivityID".into(), json!(self.deletion.activity_id));
+        }
+        info.insert("deleteActivityId".into(), json!(self.deletion.activity_id));
         let mut properties = Map::new();
         properties.insert("originalBackupVaultId".into(), json!(self.vault_uuid));
         properties.insert("originalBackupVaultName".into(), json!(self.original_name));
         properties.insert("originalBackupVaultResourcePath".into(), json!(self.original_id));
-        properties.insert(
-            "resourceDeletionInfo".into(),
-            json!({
-                "deletionTime": format_instant(self.deletion.deleted_at),
-                "scheduledPurgeTime": format_instant(self.deletion.purge_at),
-                "deleteActivityID": self.deletion.activity_id,
-                "deleteActivityId": self.deletion.activity_id,
-            }),
-        );
+        properties.insert("resourceDeletionInfo".into(), Value::Object(info));
         properties.insert("provisioningState".into(), json!("Succeeded"));
         let Ok(Value::Object(mut settings)) = serde_json::to_value(self.properties) else { return Value::Null };
         properties.extend(settings.shift_remove_entry("storageSettings"));
@@ -74,14 +76,16 @@ impl DeletedVaultView<'_> {
         properties.insert("isVaultProtectedByResourceGuard".into(), json!(false));
         properties.extend(settings.shift_remove_entry("securitySettings"));
         properties.extend(settings);
-        json!({
-            "location": self.location,
-            "tags": self.tags,
-            "properties": properties,
-            "id": id(self.subscription, self.location, &self.deletion.name).to_string(),
-            "name": self.deletion.name,
-            "type": TYPE,
-        })
+        let mut body = Map::new();
+        if self.has_recorded {
+            body.insert("location".into(), json!(self.location));
+            body.insert("tags".into(), json!(self.tags));
+        }
+        body.insert("properties".into(), Value::Object(properties));
+        body.insert("id".into(), json!(id(self.subscription, self.location, &self.deletion.name).to_string()));
+        body.insert("name".into(), json!(self.deletion.name));
+        body.insert("type".into(), json!(TYPE));
+        Value::Object(body)
     }
 }
 
@@ -119,8 +123,9 @@ mod tests {
             tags: &Map::new(),
             properties: &VaultProperties::default().with_defaults(),
             deletion: &deletion,
+            has_recorded: true,
         };
-        let expected = json!({
+        let mut expected = json!({
             "location": "westus",
             "tags": {},
             "properties": {
@@ -144,5 +149,13 @@ mod tests {
             "type": "Microsoft.DataProtection/locations/deletedVaults",
         });
         assert_eq!(view.render().to_string(), expected.to_string());
+
+        let body = expected.as_object_mut().unwrap();
+        body.shift_remove("location");
+        body.shift_remove("tags");
+        let info = body["properties"]["resourceDeletionInfo"].as_object_mut().unwrap();
+        info.shift_remove("deleteActivityID");
+        let specified = DeletedVaultView { has_recorded: false, ..view };
+        assert_eq!(specified.render().to_string(), expected.to_string(), "and otherwise as specified");
     }
 }

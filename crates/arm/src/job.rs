@@ -92,6 +92,8 @@ pub struct JobView<'a> {
     pub errors: Option<&'a Value>,
     /// Filled only when one job is asked for.
     pub extended: Option<Extended<'a>>,
+    /// With the members that were recorded although no specification names them.
+    pub has_recorded: bool,
 }
 
 /// The protected account in a job.
@@ -156,8 +158,10 @@ struct Properties<'a> {
     data_source_set_name: &'a str,
     data_source_name: &'a str,
     source_data_store_name: DataStore,
-    source_data_store_type: DataStore,
-    is_cross_region_restore: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_data_store_type: Option<DataStore>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_cross_region_restore: Option<bool>,
     destination_data_store_name: (),
     progress_enabled: bool,
     etag: String,
@@ -196,8 +200,8 @@ impl JobView<'_> {
             data_source_set_name: self.datasource.name,
             data_source_name: self.datasource.name,
             source_data_store_name: self.store,
-            source_data_store_type: self.store,
-            is_cross_region_restore: false,
+            source_data_store_type: self.has_recorded.then_some(self.store),
+            is_cross_region_restore: self.has_recorded.then_some(false),
             destination_data_store_name: (),
             progress_enabled: false,
             etag: format!("W/\"datetime'{changed}'\""),
@@ -308,6 +312,7 @@ mod tests {
             store: DataStore::VaultStore,
             errors: None,
             extended: None,
+            has_recorded: true,
         }
     }
 
@@ -337,6 +342,16 @@ mod tests {
         let (first, last) = (answer["properties"].as_object().unwrap().keys().next(), answer.as_object().unwrap());
         assert_eq!(first.map(String::as_str), Some("activityID"));
         assert_eq!(last.keys().collect::<Vec<_>>(), ["properties", "id", "name", "type"]);
+    }
+
+    #[test]
+    fn what_was_only_recorded_can_be_left_out() {
+        let (recorded, specified) = (view().render(), JobView { has_recorded: false, ..view() }.render());
+        let members = |job: &Value| job["properties"].as_object().unwrap().clone();
+        let (mut left, kept) = (members(&recorded), members(&specified));
+        left.retain(|name, _| !kept.contains_key(name));
+        assert_eq!(Value::Object(left), json!({"sourceDataStoreType": "VaultStore", "isCrossRegionRestore": false}));
+        assert!(kept.iter().all(|(name, value)| recorded["properties"][name] == *value));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub const ROUTES: &[Route] = &[
     },
 ];
 
-fn render(deleted: &DeletedVault) -> Value {
+fn render(request: &Request, deleted: &DeletedVault) -> Value {
     DeletedVaultView {
         original_id: &deleted.vault.id,
         original_name: &deleted.vault.name,
@@ -59,6 +59,7 @@ fn render(deleted: &DeletedVault) -> Value {
         tags: &deleted.vault.tags,
         properties: &deleted.vault.properties,
         deletion: &deleted.deletion,
+        has_recorded: request.api_version.has_recorded(),
     }
     .render()
 }
@@ -77,7 +78,7 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
             fold_location(&deleted.vault.location) == location && may_read.on(&deleted.vault.key)
         });
     }
-    page.answer(&request, vaults.rows(), render)
+    page.answer(&request, vaults.rows(), |deleted| render(&request, deleted))
 }
 
 async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -86,7 +87,7 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let mut reader = app.db.read().await?;
     let found = db::deleted_vaults::get(&mut reader, request.granted()?, &id.folded()).await?;
     let found = found.filter(|deleted| deleted.deletion.purge_at > request.now);
-    found.map(|deleted| Answer::ok(render(&deleted))).ok_or_else(|| {
+    found.map(|deleted| Answer::ok(render(&request, &deleted))).ok_or_else(|| {
         let resource = format!("{}/{name}", deleted_vault::TYPE);
         ApiError::of(ErrorCode::ResourceNotFound, &[("resource", &resource), ("group", "<null>")])
     })

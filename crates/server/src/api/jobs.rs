@@ -44,7 +44,7 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let name = request.param("job");
     let job = db::jobs::get_visible(&mut reader, request.granted()?, &vault.key, name).await?;
     let job = job.ok_or_else(|| not_found(&vault_id(&request).child("backupJobs", name)))?;
-    Ok(Answer::ok(render(&vault, &job, request.now, true)))
+    Ok(Answer::ok(Shown::of(&request).whole(&vault, &job)))
 }
 
 async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
@@ -53,59 +53,81 @@ async fn list(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let vault = vaults::require(&mut reader, &request).await?;
     let granted = request.granted()?;
     let jobs = db::jobs::list_visible(&mut reader, granted, &vault.key, page.before(), page.fetch()).await?;
-    page.written(&request, &jobs, |job, text| show(&vault, job, request.now, None, |view| view.write(text)))
+    let shown = Shown::of(&request);
+    page.written(&request, &jobs, |job, text| shown.turned(&vault, job, None, |view| view.write(text)))
 }
 
-/// The job as answered; `is_full`: with what is told only of one job.
-pub(crate) fn render(vault: &Vault, job: &Job, now: i64, is_full: bool) -> Value {
-    // Lists do without: they do not even read it.
-    let report = if is_full { JobReport::of_state(&job.state) } else { JobReport::default() };
-    let extended = is_full.then(|| extended(job, &report));
-    show(vault, job, now, extended, |view| view.render())
+/// How jobs are shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    /// The present, in microseconds.
+    pub(crate) now: i64,
+    /// With the members that were recorded although no specification names them.
+    pub(crate) has_recorded: bool,
 }
 
-/// What the view of a job is turned into.
-fn show<T>(
-    vault: &Vault,
-    job: &Job,
-    now: i64,
-    extended: Option<Extended<'_>>,
-    turn: impl FnOnce(&JobView<'_>) -> T,
-) -> T {
-    let display = &job.display;
-    let account = ResourceId::parse(&display.datasource.resource_id).unwrap_or_default();
-    let (operation, store, is_user_triggered) = match &job.spec {
-        JobSpec::Restore(spec) => (JobOperation::Restore, spec.source_store, true),
-        JobSpec::Backup(spec) => (JobOperation::Backup, DataStore::VaultStore, spec.trigger == BackupTrigger::Adhoc),
-        _ => (JobOperation::Backup, DataStore::VaultStore, false),
-    };
-    turn(&JobView {
-        vault_id: &vault.id,
-        vault_name: &vault.name,
-        subscription_id: &vault.subscription_id,
-        id: &job.id,
-        operation,
-        status: job.status,
-        instance_id: &display.instance_id,
-        instance_friendly_name: &display.friendly_name,
-        datasource: DatasourceView {
-            id: &display.datasource.resource_id,
-            name: &display.datasource.resource_name,
-            location: &display.datasource.resource_location,
-            kind: &display.datasource.datasource_type,
-            resource_group: account.resource_group().unwrap_or_default(),
-            subscription_id: account.subscription().unwrap_or_default(),
-        },
-        policy_id: &display.policy_id,
-        is_user_triggered,
-        activity_id: &job.correlation_id,
-        started_at: job.started_at.unwrap_or(job.created_at),
-        ended_at: job.ended_at,
-        now,
-        store,
-        errors: job.error.as_ref(),
-        extended,
-    })
+impl Shown {
+    fn of(request: &Request) -> Self {
+        Self { now: request.now, has_recorded: request.api_version.has_recorded() }
+    }
+
+    /// The job with what is told only of one job.
+    fn whole(self, vault: &Vault, job: &Job) -> Value {
+        let report = JobReport::of_state(&job.state);
+        self.turned(vault, job, Some(extended(job, &report)), |view| view.render())
+    }
+
+    /// The job as lists have it: they do not even read the rest.
+    pub(crate) fn listed(self, vault: &Vault, job: &Job) -> Value {
+        self.turned(vault, job, None, |view| view.render())
+    }
+
+    /// What the view of a job is turned into.
+    fn turned<T>(
+        self,
+        vault: &Vault,
+        job: &Job,
+        extended: Option<Extended<'_>>,
+        turn: impl FnOnce(&JobView<'_>) -> T,
+    ) -> T {
+        let display = &job.display;
+        let account = ResourceId::parse(&display.datasource.resource_id).unwrap_or_default();
+        let (operation, store, is_user_triggered) = match &job.spec {
+            JobSpec::Restore(spec) => (JobOperation::Restore, spec.source_store, true),
+            JobSpec::Backup(spec) => {
+                (JobOperation::Backup, DataStore::VaultStore, spec.trigger == BackupTrigger::Adhoc)
+            }
+            _ => (JobOperation::Backup, DataStore::VaultStore, false),
+        };
+        turn(&JobView {
+            vault_id: &vault.id,
+            vault_name: &vault.name,
+            subscription_id: &vault.subscription_id,
+            id: &job.id,
+            operation,
+            status: job.status,
+            instance_id: &display.instance_id,
+            instance_friendly_name: &display.friendly_name,
+            datasource: DatasourceView {
+                id: &display.datasource.resource_id,
+                name: &display.datasource.resource_name,
+                location: &display.datasource.resource_location,
+                kind: &display.datasource.datasource_type,
+                resource_group: account.resource_group().unwrap_or_default(),
+                subscription_id: account.subscription().unwrap_or_default(),
+            },
+            policy_id: &display.policy_id,
+            is_user_triggered,
+            activity_id: &job.correlation_id,
+            started_at: job.started_at.unwrap_or(job.created_at),
+            ended_at: job.ended_at,
+            now: self.now,
+            store,
+            errors: job.error.as_ref(),
+            extended,
+            has_recorded: self.has_recorded,
+        })
+    }
 }
 
 /// What the worker reported, over what follows from the job itself.

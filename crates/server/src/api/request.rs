@@ -21,6 +21,8 @@ pub struct ApiVersion(String);
 pub const FIRST_API_VERSION: &str = "2021-01-01";
 /// The newest version whose documents were read; later dates are accepted too.
 pub const NEWEST_API_VERSION: &str = "2026-06-01";
+/// From this version on answers keep to its document; before, they also have what was recorded beside the documents.
+const SPECIFIED_SINCE: &str = "2026-06-01";
 
 impl ApiVersion {
     /// Reads a version.
@@ -49,6 +51,11 @@ impl ApiVersion {
     /// The version as it is echoed into tracking URLs.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Answers of this version have members that were recorded although no specification names them.
+    pub fn has_recorded(&self) -> bool {
+        !self.is_at_least(SPECIFIED_SINCE)
     }
 
     /// This version is `date` (`YYYY-MM-DD`) or later.

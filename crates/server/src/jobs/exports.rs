@@ -15,6 +15,7 @@ use super::spec::ExportJobsSpec;
 use super::workbook::Workbook;
 use super::worker::Done;
 use crate::App;
+use crate::api::jobs::Shown;
 use crate::auth::Granted;
 use crate::db::{self, jobs::Job};
 use crate::files;
@@ -93,7 +94,8 @@ async fn write(app: &Arc<App>, spec: &ExportJobsSpec) -> Result<(), Fault> {
     let id = Uuid::parse_str(&spec.export_id).map_err(|error| internal(&error.to_string()))?;
     let (json, workbook) = (file_of(app, id, Form::Json), file_of(app, id, Form::Workbook));
     let mut report = blocking(move || Report::begin(json, workbook)).await?;
-    let (now, limit) = (app.now(), i64::try_from(PAGE_JOBS).unwrap_or(i64::MAX));
+    let shown = Shown { now: app.now(), has_recorded: true };
+    let limit = i64::try_from(PAGE_JOBS).unwrap_or(i64::MAX);
     let mut last: Option<(i64, String)> = None;
     loop {
         let mut reader = app.db.read().await?;
@@ -102,7 +104,7 @@ async fn write(app: &Arc<App>, spec: &ExportJobsSpec) -> Result<(), Fault> {
         drop(reader);
         let is_last = jobs.len() < PAGE_JOBS;
         last = jobs.last().map(|job| (job.created_at, job.id.clone()));
-        let page: Vec<Value> = jobs.iter().map(|job| crate::api::jobs::render(&vault, job, now, false)).collect();
+        let page: Vec<Value> = jobs.iter().map(|job| shown.listed(&vault, job)).collect();
         report = blocking(move || report.add(&page)).await?;
         if is_last {
             break;

@@ -21,6 +21,7 @@ mod removal;
 mod restores;
 mod service;
 mod vaults;
+mod versions;
 
 use blobkeep_server::api::{Access, routes};
 use reqwest::Method;
