@@ -312,7 +312,7 @@ async fn kill(world: &World, at: Killed, key: &MasterKey) {
         return;
     }
     let engine = world.engine_by(&world.service_key()).await.unwrap();
-    engine.change_key(key).await.unwrap();
+    assert!(engine.change_key(key, async { Ok(true) }).await.unwrap());
     if at == Killed::Between {
         for (path, content) in old {
             std::fs::write(path, content).unwrap();

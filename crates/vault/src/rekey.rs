@@ -3,8 +3,9 @@
 //! Nothing but the key slots is touched: the secrets stay what they are, so nothing has to be sealed anew. The new slot and its copy are
 //! durable, and were read back, before anything goes. So a vault that was left at any step opens with the old key or with the new one, and
 //! doing it again brings it to its end.
-
-use std::collections::BTreeSet;
+//!
+//! Several may do it at once, also in several processes and with several keys: each adds a slot of its own and removes only those that it
+//! had seen before. So of two none removes the other's unless it stood there first, and the slot of whoever looked last stays.
 
 use bytes::Bytes;
 use hex::encode as to_text;
@@ -21,43 +22,50 @@ const SLOTS: &str = "keys/";
 impl Vault {
     /// Puts the secrets of the vault under `master` and under no other key. Whoever is at work with the vault goes on.
     ///
+    /// `is_wanted` is asked when the vault opens with `master` and before it stops to open with any other key. If it is no longer so,
+    /// the answer is false, and the vault opens with both until it is given the key that is wanted by then.
+    ///
     /// What the old key opened before it still opens: copies of the store that were taken until now.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a vault that was opened by a writer's key; what the store reports. The vault still opens then, with the old
     /// key or with the new one.
-    pub async fn change_key(&self, master: &MasterKey) -> Result<()> {
+    pub async fn change_key(&self, master: &MasterKey, is_wanted: impl Future<Output = Result<bool>>) -> Result<bool> {
         if !self.keys.can_read() {
             return Err(Error::Invalid(
                 "this key can write to the vault but not read from it, so it cannot give it another key".into(),
             ));
         }
-        let kept = match self.whole_pair(master).await? {
-            Some(pair) => pair,
-            None => self.add_pair(master).await?,
-        };
-        for slot in self.store.list(SLOTS, None).await? {
-            if !kept.contains(&slot.name) {
-                self.store.delete(&slot.name).await?;
-            }
+        let before: Vec<String> = self.store.list(SLOTS, None).await?.into_iter().map(|slot| slot.name).collect();
+        if self.is_one_pair(&before, master).await? {
+            return Ok(true);
         }
-        Ok(())
+        // Never one that is there already: somebody else may be about to remove it.
+        self.add_pair(master).await?;
+        if !is_wanted.await? {
+            return Ok(false);
+        }
+        for name in before {
+            self.store.delete(&name).await?;
+        }
+        Ok(true)
     }
 
-    /// A slot and its copy that both open with `master` to what they should hold.
-    async fn whole_pair(&self, master: &MasterKey) -> Result<Option<[String; 2]>> {
-        let mut whole = BTreeSet::new();
-        for slot in self.store.list(SLOTS, None).await? {
-            if self.is_opened(&slot.name, master).await? {
-                whole.insert(slot.name);
+    /// These are one slot and its copy, and both open with `master` to what they should hold.
+    async fn is_one_pair(&self, names: &[String], master: &MasterKey) -> Result<bool> {
+        let id = names.first().and_then(|name| name.strip_prefix(SLOTS)).unwrap_or_default();
+        if names != slot_names(id) {
+            return Ok(false);
+        }
+        for name in names {
+            if !self.is_opened(name, master).await? {
+                return Ok(false);
             }
         }
-        let ids = whole.iter().filter_map(|name| name.strip_prefix(SLOTS));
-        let mut pairs = ids.map(slot_names);
-        Ok(pairs.find(|pair| pair.iter().all(|name| whole.contains(name))))
+        Ok(true)
     }
 
-    async fn add_pair(&self, master: &MasterKey) -> Result<[String; 2]> {
+    async fn add_pair(&self, master: &MasterKey) -> Result<()> {
         let pair = slot_names(&to_text(random_bytes::<8>()?));
         for name in &pair {
             self.store.put_if_absent(name, Bytes::from(self.keys.wrap(master, &self.header_text)?)).await?;
@@ -68,7 +76,7 @@ impl Vault {
                 return Err(Error::damaged(name, "it was just written, and does not open"));
             }
         }
-        Ok(pair)
+        Ok(())
     }
 
     async fn is_opened(&self, name: &str, master: &MasterKey) -> Result<bool> {

@@ -15,6 +15,10 @@ fn slots(world: &World) -> Vec<String> {
     world.files.files().into_iter().map(|(name, _)| name).filter(|name| name.starts_with("keys/")).collect()
 }
 
+async fn change(vault: &Vault, key: &MasterKey) -> bool {
+    vault.change_key(key, async { Ok(true) }).await.unwrap()
+}
+
 async fn opens(world: &World, key: &MasterKey) -> bool {
     match Vault::open(world.files.clone(), key).await {
         Ok(_) => true,
@@ -39,7 +43,7 @@ async fn a_vault_with_another_key_opens_with_that_one_alone_and_nothing_else_of_
     let before = rest(&world);
 
     let open = world.vault().await;
-    open.change_key(&key).await.unwrap();
+    assert!(change(&open, &key).await);
     assert_eq!(rest(&world), before);
     assert_eq!(slots(&world).len(), 2);
     assert!(opens(&world, &key).await);
@@ -47,7 +51,7 @@ async fn a_vault_with_another_key_opens_with_that_one_alone_and_nothing_else_of_
 
     // Once more changes nothing, and who has the vault open goes on.
     let there = slots(&world);
-    open.change_key(&key).await.unwrap();
+    assert!(change(&open, &key).await);
     assert_eq!(slots(&world), there);
     world.master = key;
     account.put("c", "other", vec![8; 100_000]);
@@ -64,7 +68,7 @@ async fn a_change_of_the_key_that_ends_at_any_step_leaves_a_vault_that_opens_and
             let store = Arc::new(FaultStore::new(world.files.clone()));
             let vault = Vault::open(store.clone(), &world.master).await.unwrap();
             store.add(Rule::new(fault).named("keys/").after(steps));
-            let changed = vault.change_key(&key).await;
+            let changed = vault.change_key(&key, async { Ok(true) }).await;
             let (old, new) = (opens(&world, &world.master).await, opens(&world, &key).await);
             assert!(old || new, "step {steps}: nothing opens the vault");
             if changed.is_ok() {
@@ -73,7 +77,7 @@ async fn a_change_of_the_key_that_ends_at_any_step_leaves_a_vault_that_opens_and
             }
             store.heal();
             let master = if new { &key } else { &world.master };
-            Vault::open(store, master).await.unwrap().change_key(&key).await.unwrap();
+            assert!(change(&Vault::open(store, master).await.unwrap(), &key).await);
             assert!(opens(&world, &key).await && !opens(&world, &world.master).await, "step {steps}");
             assert_eq!(slots(&world).len(), 2, "step {steps}");
             steps += 1;
@@ -89,7 +93,45 @@ async fn a_store_that_tears_or_loses_the_new_slot_keeps_the_old_one() {
         let store = Arc::new(FaultStore::new(world.files.clone()));
         let vault = Vault::open(store.clone(), &world.master).await.unwrap();
         store.add(Rule::new(fault).named("keys/").on(Op::Put));
-        vault.change_key(&key).await.unwrap_err();
+        vault.change_key(&key, async { Ok(true) }).await.unwrap_err();
         assert!(opens(&world, &world.master).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_changes_at_once_the_later_one_holds_and_none_takes_the_vault_from_everybody() {
+    let (world, first, second) = (World::new().await, MasterKey::generate().unwrap(), MasterKey::generate().unwrap());
+    let vault = world.vault().await;
+    // The other one comes and goes while this one is about to remove what it found.
+    let overtaken = vault.change_key(&first, async {
+        assert!(change(&vault, &second).await);
+        Ok(true)
+    });
+    assert!(overtaken.await.unwrap());
+    assert!(opens(&world, &second).await);
+    assert!(!opens(&world, &first).await && !opens(&world, &world.master).await);
+    assert_eq!(slots(&world).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_change_twice_at_once_ends_with_a_vault_that_opens() {
+    let (world, key) = (World::new().await, MasterKey::generate().unwrap());
+    let vault = world.vault().await;
+    let twice = vault.change_key(&key, async { Ok(change(&vault, &key).await) });
+    assert!(twice.await.unwrap());
+    assert!(opens(&world, &key).await && !opens(&world, &world.master).await);
+    // The one that had looked first has left the slot of the other.
+    assert_eq!(slots(&world).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_no_longer_wanted_shuts_nobody_out_and_goes_with_the_next_change() {
+    let (world, first, second) = (World::new().await, MasterKey::generate().unwrap(), MasterKey::generate().unwrap());
+    let vault = world.vault().await;
+    assert!(!vault.change_key(&first, async { Ok(false) }).await.unwrap());
+    assert!(opens(&world, &world.master).await && opens(&world, &first).await);
+    assert!(change(&vault, &second).await);
+    assert!(opens(&world, &second).await);
+    assert!(!opens(&world, &first).await && !opens(&world, &world.master).await);
+    assert_eq!(slots(&world).len(), 2);
 }

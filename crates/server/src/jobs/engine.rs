@@ -27,7 +27,7 @@ const OPEN_AT_MOST: usize = 8;
 #[derive(Default)]
 pub struct Vaults {
     open: Mutex<Open>,
-    /// Held by the one job that gives a vault another key, from reading what is wanted until it is said to be so.
+    /// Held by the one job of this process that gives a vault another key, from reading what is wanted until it is said to be so.
     pub(super) changing: Mutex<()>,
 }
 
@@ -81,19 +81,25 @@ impl Vaults {
         Ok(())
     }
 
-    /// Gives the vault of that id this key and no other; a vault that was not made yet is made under it when it is needed.
-    pub(super) async fn change_key(&self, app: &App, vault_uuid: &str, key: &MasterKey) -> Result<()> {
+    /// Gives the vault of that id this key and no other; a vault that was not made yet is made under it when it is needed. False: the key
+    /// was no longer the one that is wanted, and others may open the vault, too.
+    pub(super) async fn change_key(
+        &self,
+        app: &App,
+        vault_uuid: &str,
+        key: &MasterKey,
+        is_wanted: impl Future<Output = Result<bool>>,
+    ) -> Result<bool> {
         // Nobody opens it meanwhile, and finds the slots half changed.
         let mut open = self.open.lock().await;
         let vault = match open_in(&mut open, app, vault_uuid, false).await {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
             vault => vault?,
         };
-        vault.change_key(key).await?;
-        tracing::info!(vault = vault_uuid, "the vault has another key");
+        let is_done = vault.change_key(key, is_wanted).await?;
         // What was noticed of its slots when it was opened is no longer so.
         open.remove(vault_uuid);
-        Ok(())
+        Ok(is_done)
     }
 
     async fn open(&self, app: &App, vault_uuid: &str, make: bool) -> Result<Arc<Vault>> {
@@ -105,18 +111,27 @@ async fn open_in(open: &mut Open, app: &App, vault_uuid: &str, make: bool) -> Re
     if let Some(vault) = open.get(vault_uuid) {
         return Ok(vault.clone());
     }
-    let guard = Guard::of(app, vault_uuid).await?;
     let store = match store(&app.config, vault_uuid, make) {
         // Nothing is damaged: there never was one, or it has gone.
         Err(e) if e.kind == StoreErrorKind::NotFound => return Err(Error::NotFound(e.to_string())),
         store => store?,
     };
-    let vault = match guard.open(app, &store).await {
-        Err(e) if make && e.kind() == ErrorKind::NotFound => {
-            tracing::info!(vault = vault_uuid, store = store.describe(), "a vault is made");
-            Vault::init(store, &guard.key(app)?, ChunkSizes::default(), Timestamp(app.now())).await?
+    let mut guard = Guard::of(app, vault_uuid).await?;
+    let vault = loop {
+        match guard.open(app, &store).await {
+            Err(e) if make && e.kind() == ErrorKind::NotFound => {
+                break make_in(store, app, vault_uuid, guard).await?;
+            }
+            Err(e) if e.kind() == ErrorKind::WrongKey => {
+                // Another process may have given it another key since the row was read.
+                let now = Guard::of(app, vault_uuid).await?;
+                if now == guard {
+                    return Err(e);
+                }
+                guard = now;
+            }
+            opened => break opened?,
         }
-        opened => opened?,
     };
     // Before anybody uses it: a vault that was just made, or that nobody could tell before, knows what its row promises.
     // A store that takes no writes must not keep anybody from restoring; what removes something records it first, or fails.
@@ -130,6 +145,22 @@ async fn open_in(open: &mut Open, app: &App, vault_uuid: &str, make: bool) -> Re
     }
     open.insert(vault_uuid.to_owned(), vault.clone());
     Ok(vault)
+}
+
+/// Makes the vault under the key that guards it, also if that is another one by the time that the vault is there: who changed it may
+/// not have found it yet.
+async fn make_in(store: Arc<dyn Store>, app: &App, vault_uuid: &str, guard: Guard) -> Result<Vault> {
+    tracing::info!(vault = vault_uuid, store = store.describe(), "a vault is made");
+    let vault = Vault::init(store, &guard.key(app)?, ChunkSizes::default(), Timestamp(app.now())).await?;
+    let mut made_for = guard;
+    loop {
+        let now = Guard::of(app, vault_uuid).await?;
+        if now == made_for {
+            return Ok(vault);
+        }
+        vault.change_key(&now.key(app)?, now.is_wanted(app, vault_uuid)).await?;
+        made_for = now;
+    }
 }
 
 fn is_url(place: &str) -> bool {

@@ -48,6 +48,24 @@ impl Guard {
         }
     }
 
+    /// The URI of the owner's key, if there is one.
+    fn uri(&self) -> Option<&str> {
+        match self {
+            Self::Key(uri) | Self::Changing(uri) => Some(uri),
+            Self::Service | Self::Unknown => None,
+        }
+    }
+
+    /// It is the same key, whether or not the change to it has come to its end.
+    fn is_same_key(&self, other: &Self) -> bool {
+        self.uri().map(fold_key_uri) == other.uri().map(fold_key_uri)
+    }
+
+    /// The row still names this key.
+    pub(super) async fn is_wanted(&self, app: &App, vault_uuid: &str) -> Result<bool> {
+        Ok(Self::of(app, vault_uuid).await?.is_same_key(self))
+    }
+
     /// The key under which a vault is made.
     ///
     /// # Errors
@@ -99,38 +117,44 @@ fn no_key(uri: &str, reason: &str) -> Error {
     Error::NoKey { key: uri.to_owned(), reason: reason.to_owned() }
 }
 
-/// Does the job.
+/// Does the job. Whatever key the row names by now is the one that the vault is brought under, so it does not matter which of several
+/// changes a job was queued for, nor whether another process is at the same.
 pub(super) async fn run(app: &Arc<App>, spec: &ChangeKeySpec) -> Result<Done, Fault> {
-    // The row is read, the vault changed and the row written by one job at a time: none brings a vault under a key that was wanted before.
+    // What another job here does need not be done once more; what is done elsewhere meanwhile, the engine and the loop get along with.
     let _alone = app.vaults.changing.lock().await;
     let granted = Granted::service();
-    let mut reader = app.db.read().await?;
-    let row = db::vaults::get(&mut reader, &granted, &spec.vault_key).await?;
-    drop(reader);
-    let Some((row, uri)) = row.and_then(|row| wanted(&row).map(|uri| (row, uri))) else { return Ok(Done::completed()) };
-    let key = app.keys.require(&uri)?;
-    app.vaults.change_key(app, &row.vault_uuid, key).await.map_err(|error| fault_of(&error))?;
-
-    let mut writer = app.db.write().await?;
-    let row = db::vaults::get(&mut writer, &granted, &spec.vault_key).await?;
-    // Whoever wants yet another key by now has a job of his own.
-    let is_same = |row: &Row| wanted(row).is_some_and(|now| fold_key_uri(&now) == fold_key_uri(&uri));
-    if let Some(mut row) = row.filter(is_same) {
-        row.properties.set_guarded();
-        row.updated_at = app.now();
-        db::vaults::put_moved_on(&mut writer, &granted, &row).await?;
+    loop {
+        let mut reader = app.db.read().await?;
+        let row = db::vaults::get(&mut reader, &granted, &spec.vault_key).await?;
+        drop(reader);
+        let Some(row) = row else { return Ok(Done::completed()) };
+        let guard = Guard::of_row(&row);
+        let Some(uri) = guard.uri() else { return Ok(Done::completed()) };
+        let key = app.keys.require(uri)?;
+        let is_wanted = guard.is_wanted(app, &row.vault_uuid);
+        let changed = app.vaults.change_key(app, &row.vault_uuid, key, is_wanted).await;
+        if changed.map_err(|error| fault_of(&error))? && settle(app, &granted, spec, &guard).await? {
+            tracing::info!(vault = spec.vault_key, key = uri, "the vault is guarded by this key and no other");
+            return Ok(Done::completed());
+        }
     }
-    writer.commit().await?;
-    tracing::info!(vault = spec.vault_key, key = uri, "the vault is guarded by this key and no other");
-    Ok(Done::completed())
 }
 
-/// The key that the vault is to be brought under.
-fn wanted(row: &Row) -> Option<String> {
-    match Guard::of_row(row) {
-        Guard::Changing(uri) => Some(uri),
-        _ => None,
+/// Says in the row that the vault has the key. False: the row names another one by now.
+async fn settle(app: &App, granted: &Granted, spec: &ChangeKeySpec, guard: &Guard) -> Result<bool, Fault> {
+    let mut writer = app.db.write().await?;
+    let Some(mut row) = db::vaults::get(&mut writer, granted, &spec.vault_key).await? else { return Ok(true) };
+    let now = Guard::of_row(&row);
+    if !now.is_same_key(guard) {
+        return Ok(false);
     }
+    if let Guard::Changing(_) = now {
+        row.properties.set_guarded();
+        row.updated_at = app.now();
+        db::vaults::put_moved_on(&mut writer, granted, &row).await?;
+        writer.commit().await?;
+    }
+    Ok(true)
 }
 
 fn fault_of(error: &Error) -> Fault {
