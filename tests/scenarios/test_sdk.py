@@ -361,7 +361,7 @@ class TestSdk(Story):
 
     def test_19_backups_are_suspended(self) -> None:
         self.end(self.client.backup_instances.begin_suspend_backups)
-        self.assertEqual(self.state(), "BackupSchedulesSuspended")
+        self.assertEqual(self.state(), "BackupsSuspended")
         self.assert_refuses(self.back_up, "UserErrorOperationNotAllowedInState")
         self.assertEqual(len(self.points()), 4)
 

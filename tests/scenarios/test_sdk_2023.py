@@ -137,7 +137,7 @@ class TestSdk2023(Story):
 
     def test_12_backups_are_suspended_and_resumed(self) -> None:
         self.ask("change", "suspend_backups")
-        self.assertEqual(self.ask("state"), "BackupSchedulesSuspended")
+        self.assertEqual(self.ask("state"), "BackupsSuspended")
         self.assert_refuses("UserErrorOperationNotAllowedInState", "back_up")
         self.ask("change", "resume_backups")
         self.assertEqual(self.ask("state"), "ProtectionConfigured")

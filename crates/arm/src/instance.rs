@@ -392,5 +392,16 @@ words! {
     }
 }
 
+impl ProtectionState {
+    /// The word that is answered. For suspended backups the product has another one than its documents (recorded, and in the words of its
+    /// operations).
+    pub fn answered(self) -> &'static str {
+        match self {
+            Self::BackupSchedulesSuspended => "BackupsSuspended",
+            other => other.as_str(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

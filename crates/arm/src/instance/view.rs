@@ -58,12 +58,12 @@ impl InstanceView<'_> {
                 }),
             );
         }
-        let mut status = json!({ "status": self.state });
+        let mut status = json!({ "status": self.state.answered() });
         if let (Some(error), Some(members)) = (self.error, status.as_object_mut()) {
             members.insert("errorDetails".into(), error.clone());
         }
         properties.insert("protectionStatus".into(), status);
-        properties.insert("currentProtectionState".into(), json!(self.state));
+        properties.insert("currentProtectionState".into(), json!(self.state.answered()));
         if let Some(error) = self.error {
             properties.insert("protectionErrorDetails".into(), error.clone());
         }

@@ -73,11 +73,15 @@ async fn a_sync_of_what_is_protected_does_nothing_unless_it_is_forced() {
     let id = service.protect().await;
     let sync = format!("{id}/sync");
     let before = service.queued("configure").await.len();
-    for state in ["ProtectionConfigured", "ProtectionStopped", "BackupSchedulesSuspended"] {
+    for (state, answered) in [
+        ("ProtectionConfigured", "ProtectionConfigured"),
+        ("ProtectionStopped", "ProtectionStopped"),
+        ("BackupSchedulesSuspended", "BackupsSuspended"),
+    ] {
         service.set_state(state).await;
         let answer = service.post_empty(&sync).await;
         assert_eq!(operation_state(&service, &answer).await, "Succeeded", "{state}");
-        assert_eq!(service.get(&id).await.json()["properties"]["currentProtectionState"], state);
+        assert_eq!(service.get(&id).await.json()["properties"]["currentProtectionState"], answered);
     }
     let forced = json!({"syncType": "ForceResync"});
     let answer = service.post(&sync, forced.clone()).await;

@@ -267,7 +267,9 @@ async fn suspended_backups_are_resumed_with_their_schedule() {
     let mut service = Service::start().await;
     let id = service.protect().await;
     assert_eq!(service.post_empty(&format!("{id}/suspendBackups")).await.status, 202);
-    assert_eq!(service.get(&id).await.json()["properties"]["currentProtectionState"], "BackupSchedulesSuspended");
+    let suspended = service.get(&id).await.json()["properties"].clone();
+    assert_eq!(suspended["currentProtectionState"], "BackupsSuspended", "as recorded, not as documented");
+    assert_eq!(suspended["protectionStatus"]["status"], "BackupsSuspended");
     assert_eq!(service.post_empty(&format!("{id}/resumeBackups")).await.status, 202);
     let instance = service.row("SELECT next_run_at FROM backup_instances").await;
     assert!(instance.try_get::<Option<i64>>("next_run_at").unwrap().is_some());

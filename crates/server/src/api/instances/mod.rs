@@ -140,7 +140,7 @@ pub(super) fn render(stored: &StoredInstance) -> Value {
 pub(super) fn wrong_state(stored: &StoredInstance, operation: &str) -> ApiError {
     ApiError::of(
         ErrorCode::UserErrorOperationNotAllowedInState,
-        &[("instance", &stored.name), ("state", stored.state.as_str()), ("operation", operation)],
+        &[("instance", &stored.name), ("state", stored.state.answered()), ("operation", operation)],
     )
 }
 
