@@ -16,6 +16,26 @@ impl Timestamp {
     }
 }
 
+/// As RFC 3339 has it, in UTC: for messages.
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const DAY: i64 = 86_400_000_000;
+        let (days, of_day) = (self.0.div_euclid(DAY), self.0.rem_euclid(DAY));
+        // Days since the 1st of March of the year 0, so that a leap day is the last of its year; 400 years have 146,097 days.
+        let days = days + 719_468;
+        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let of_year = day - (365 * year + year / 4 - year / 100);
+        let from_march = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        let year = year + 400 * era + i64::from(month <= 2);
+        let (seconds, micros) = (of_day / 1_000_000, of_day % 1_000_000);
+        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    }
+}
+
 /// The kind of a blob, as in Azure. Folders and S3 hold block blobs only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum BlobKind {
@@ -199,6 +219,16 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// The version that is the content, if that stays at the source.
+    pub fn version_at_source(&self) -> Option<&str> {
+        match self {
+            Self::AtSource { version } => Some(version),
+            Self::Empty | Self::Chunks(_) | Self::ChunkTree { .. } => None,
+        }
+    }
+}
+
 /// One blob of a recovery point.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Item {
@@ -206,4 +236,23 @@ pub struct Item {
     pub entry: BlobEntry,
     /// Content.
     pub content: Content,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_told_as_in_a_calendar() {
+        for (micros, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (-1, "1969-12-31T23:59:59.999999Z"),
+            (951_782_400_000_000, "2000-02-29T00:00:00.000000Z"),
+            (4_107_542_400_000_000, "2100-03-01T00:00:00.000000Z"),
+            (1_795_419_565_000_042, "2026-11-23T07:39:25.000042Z"),
+        ] {
+            assert_eq!(Timestamp(micros).to_string(), text);
+        }
+        assert!(!Timestamp(i64::MAX).to_string().is_empty() && !Timestamp(i64::MIN).to_string().is_empty());
+    }
 }

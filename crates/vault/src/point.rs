@@ -10,6 +10,7 @@ use crate::item::{ChunkId, Timestamp};
 use crate::manifest::Root;
 use crate::mark::MarkRoot;
 use crate::seal::{open_record, seal_record};
+use crate::source::FeedPosition;
 use crate::store::{Put, StoreErrorKind};
 use crate::vault::Vault;
 
@@ -70,7 +71,46 @@ pub struct Point {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Label of a base point: the cursor of the feed from which its journal goes on.
+const FEED_CURSOR: &str = "feed.cursor";
+/// Label of a base point: every change up to this instant lies before the cursor; microseconds since 1970.
+const FEED_UNTIL: &str = "feed.until";
+/// Label of a base point: the job of the base point before it, whose journal ends no earlier than that of this one begins.
+const FEED_FOLLOWS: &str = "feed.follows";
+
+/// Label that a caller gives to a base point if its cursor does not go on from the journal before, because the feed did not reach back to the
+/// end of that any more. What happened between is not known then, and a restore to an instant between is refused.
+pub const FEED_GAP: &str = "feed.gap";
+
+/// The labels of a base point whose journal begins at `position`. `before` is the base point before it.
+pub(crate) fn feed_labels(
+    labels: &BTreeMap<String, String>,
+    position: &FeedPosition,
+    before: Option<&Point>,
+) -> BTreeMap<String, String> {
+    let mut labels = labels.clone();
+    labels.insert(FEED_CURSOR.to_owned(), position.cursor.clone());
+    labels.insert(FEED_UNTIL.to_owned(), position.complete_until.0.to_string());
+    labels.remove(FEED_FOLLOWS);
+    if let Some(before) = before.filter(|_| !labels.contains_key(FEED_GAP)) {
+        labels.insert(FEED_FOLLOWS.to_owned(), before.job.clone());
+    }
+    labels
+}
+
 impl Point {
+    /// Where its journal begins, if it is a base point of a continuous backup.
+    pub fn feed(&self) -> Option<FeedPosition> {
+        let cursor = self.labels.get(FEED_CURSOR)?.clone();
+        let until = self.labels.get(FEED_UNTIL).and_then(|until| until.parse().ok());
+        Some(FeedPosition { cursor, complete_until: Timestamp(until.unwrap_or(i64::MIN)) })
+    }
+
+    /// The base point that this one goes on from without a gap.
+    pub(crate) fn follows(&self) -> Option<&str> {
+        self.labels.get(FEED_FOLLOWS).map(String::as_str)
+    }
+
     /// The file's name.
     pub fn file_name(instance: &str, job: &str) -> String {
         format!("points/{instance}/{job}")
@@ -86,6 +126,11 @@ impl Point {
 
     /// Reads a point.
     pub async fn get(vault: &Vault, instance: &str, job: &str) -> Result<Self> {
+        Self::get_hashed(vault, instance, job).await.map(|(point, _)| point)
+    }
+
+    /// Reads a point; with the BLAKE3 of its file, by which its journal begins.
+    pub(crate) async fn get_hashed(vault: &Vault, instance: &str, job: &str) -> Result<(Self, [u8; 32])> {
         let name = Self::file_name(instance, job);
         let file = match vault.store.get(&name).await {
             Ok(file) => file,
@@ -95,7 +140,8 @@ impl Point {
             Err(e) => return Err(e.into()),
         };
         let text = open_record(&vault.keys.meta_key, &name, &file)?;
-        serde_json::from_slice(&text).map_err(|e| Error::damaged(name, e.to_string()))
+        let point = serde_json::from_slice(&text).map_err(|e| Error::damaged(name, e.to_string()))?;
+        Ok((point, *blake3::hash(&file).as_bytes()))
     }
 
     /// What of the vault it needs.
@@ -144,6 +190,9 @@ pub struct Progress {
     pub root: Root,
     /// Counts so far.
     pub counts: BackupCounts,
+    /// It is on the way to a base point: its content stays at the source.
+    #[serde(default)]
+    pub at_source: bool,
 }
 
 const PROGRESS: &str = "progress";

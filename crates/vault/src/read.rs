@@ -92,6 +92,9 @@ impl ChunkReader {
     }
 
     async fn is_content_trusted(&self, content: &Content) -> Result<bool> {
+        if content.version_at_source().is_some() {
+            return Ok(true);
+        }
         let mut names = self.content(content);
         while let Some(id) = names.next().await? {
             if !self.index.find_all(id).await?.iter().any(|at| self.is_trusted(at.pack)) {
@@ -260,12 +263,11 @@ impl ChunkReader {
     /// The chunk names of a blob's content, level by level; lists are read as they are needed.
     pub fn content<'a>(&'a self, content: &Content) -> ContentChunks<'a> {
         let stack = match content {
-            // What stays at the source has no chunks here: who writes it back asks its account to copy it.
             Content::Empty | Content::AtSource { .. } => Vec::new(),
             Content::Chunks(ids) => vec![(0, ids.iter().copied().rev().collect())],
             Content::ChunkTree { root, depth } => vec![(*depth, vec![*root])],
         };
-        ContentChunks { reader: self, stack }
+        ContentChunks { reader: self, stack, elsewhere: content.version_at_source().map(ToOwned::to_owned) }
     }
 }
 
@@ -338,11 +340,26 @@ fn open_all(
 pub struct ContentChunks<'a> {
     reader: &'a ChunkReader,
     stack: Vec<(u8, Vec<ChunkId>)>,
+    /// The version of the account that is the content, if the vault does not have it.
+    elsewhere: Option<String>,
+}
+
+/// Why content cannot be read here. It is never taken for no content.
+pub(crate) fn stays_at_source(version: &str) -> Error {
+    Error::Invalid(format!(
+        "the content is no part of the vault: it stays at its account, as version {version}, and only a restore in place brings it back"
+    ))
 }
 
 impl ContentChunks<'_> {
     /// The next name, or `None` at the end of the blob.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the content stays at its source.
     pub async fn next(&mut self) -> Result<Option<ChunkId>> {
+        if let Some(version) = &self.elsewhere {
+            return Err(stays_at_source(version));
+        }
         while let Some((depth, ids)) = self.stack.last_mut() {
             let depth = *depth;
             match ids.pop() {

@@ -95,6 +95,8 @@ fn as_json(report: &VerifyReport, options: &VerifyOptions, took: Duration) -> se
         "packsInAll": report.packs_in_all,
         "packBytes": report.pack_bytes,
         "indexRuns": report.index_runs,
+        "journalSegments": report.journal_segments,
+        "journalChanges": report.journal_changes,
         "damage": report.damage,
         "damageInAll": report.damage_in_all,
         "lost": report.losses.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -126,6 +128,13 @@ fn print(report: &VerifyReport, options: &VerifyOptions, took: Duration) -> anyh
             output::counted(report.packs, "pack"),
             output::bytes(report.pack_bytes),
             output::seconds(took)
+        ))?;
+    }
+    if report.journal_segments > 0 {
+        output::line(format!(
+            "read {} of journals with {}",
+            output::counted(report.journal_segments, "segment"),
+            output::counted(report.journal_changes, "change")
         ))?;
     }
     for note in &report.notes {
@@ -196,6 +205,7 @@ async fn rehearse(args: &VerifyArgs) -> anyhow::Result<Outcome> {
             "blobs": report.blobs,
             "bytes": report.bytes,
             "comparedBlobs": report.compared_blobs,
+            "atSourceBlobs": report.at_source_blobs,
             "failedBlobs": report.failed_blobs,
             "failures": report.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "seconds": took.as_secs_f64(),
@@ -216,6 +226,12 @@ fn print_rehearsal(job: &str, report: &RehearsalReport, took: Duration) -> anyho
         output::seconds(took),
         output::bytes(speed as u64)
     ))?;
+    if report.at_source_blobs > 0 {
+        output::line(format!(
+            "{} stay at their account as versions: only a restore in place brings them back, and it looks whether they are there",
+            output::counted(report.at_source_blobs, "blob")
+        ))?;
+    }
     print_lost(&report.failures, report.failed_blobs)?;
     if report.failed_blobs > 0 || !report.failures.is_empty() {
         let failed = output::counted(report.failed_blobs, "blob");

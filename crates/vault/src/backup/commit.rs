@@ -113,7 +113,13 @@ pub(super) async fn finished(
     warnings: Vec<String>,
 ) -> Result<BackupReport> {
     for job in Progress::jobs(vault, &options.instance).await? {
-        Progress::clear(vault, &options.instance, &job).await?;
+        // A backup of content that is under way beside a base point goes on from what it has, and the other way round.
+        let is_of_another_kind = job != options.job
+            && matches!(Progress::latest(vault, &options.instance, &job).await,
+                Ok(Some((_, progress))) if progress.at_source != options.at_source.is_some());
+        if !is_of_another_kind {
+            Progress::clear(vault, &options.instance, &job).await?;
+        }
     }
     Ok(BackupReport { point, is_new: true, warnings })
 }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use super::read::{BlobReader, Outcome};
+use super::read::{BlobReader, Outcome, skipped};
 use super::split::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::{BlobEntry, Content, Item};
@@ -24,6 +24,9 @@ const WINDOW_ENTRIES: usize = 2048;
 const STEP_ENTRIES: usize = 256;
 /// Content that is read together, in bytes.
 const STEP_BYTES: u64 = 1 << 20;
+
+/// Why a blob cannot be pointed at.
+const UNNAMED: &str = "the account names no version of it: it was written before the account kept versions, and is protected from its next change on";
 
 /// The manifest of an earlier run or point, from which content is taken over.
 pub(super) struct Base<'a> {
@@ -145,13 +148,15 @@ pub(super) struct Merge<'a> {
     window: Arc<Semaphore>,
     /// Name and version of the entry before.
     last: Option<(String, Option<String>)>,
+    /// Content stays at the source: items point at versions.
+    pub(super) at_source: bool,
 }
 
 impl<'a> Merge<'a> {
     /// The merge of `range`, one of several that go on at once.
     pub(super) fn new(range: Range, at_once: usize, bases: Vec<Base<'a>>, reader: Arc<BlobReader>) -> Self {
         let window = Arc::new(Semaphore::new((WINDOW_ENTRIES / at_once).max(STEP_ENTRIES)));
-        Self { range, bases, reader, window, last: None }
+        Self { range, bases, reader, window, last: None, at_source: false }
     }
 
     /// What becomes of the entries, in key order. Blobs are read ahead as far as the window allows.
@@ -181,13 +186,17 @@ impl<'a> Merge<'a> {
                 pending.read_wanted(&self.reader);
                 return Ok((!is_end).then_some(pending));
             };
-            match self.take_over(&entry, &mut pending.step.warnings).await? {
+            if self.at_source {
+                pending.slots.push(Slot::Done(self.point_at(entry, &mut pending.step.warnings).await?));
+                continue;
+            }
+            match self.take_over(&entry, None, &mut pending.step.warnings).await? {
                 Some((content, is_counted)) => {
                     let item = Box::new(Item { entry, content });
                     pending.slots.push(Slot::Done(Done::TakenOver(item, is_counted)));
                 }
                 None if entry.size_bytes == 0 => {
-                    self.reader.note_empty();
+                    self.reader.note_unread();
                     let item = Box::new(Item { entry, content: Content::Empty });
                     pending.slots.push(Slot::Done(Done::Read(Outcome::Read(item))));
                 }
@@ -243,14 +252,36 @@ impl<'a> Merge<'a> {
         if next_range.is_empty() { Ok(None) } else { Err(Stop::Gap) }
     }
 
+    /// An item whose content is the version that the account keeps of the blob, also if that has no bytes or lies in the archive tier.
+    async fn point_at(&mut self, mut entry: BlobEntry, warnings: &mut Vec<String>) -> Result<Done> {
+        let Some(version) = entry.current_version.take() else {
+            return Ok(Done::Read(skipped(entry, UNNAMED)));
+        };
+        let content = Content::AtSource { version };
+        if let Some((content, is_counted)) = self.take_over(&entry, Some(&content), warnings).await? {
+            return Ok(Done::TakenOver(Box::new(Item { entry, content }), is_counted));
+        }
+        self.reader.note_unread();
+        Ok(Done::Read(Outcome::Read(Box::new(Item { entry, content }))))
+    }
+
     /// The content of an unchanged blob, without reading it, and whether that is still to be counted: what this job had done before was
-    /// counted before.
-    async fn take_over(&mut self, entry: &BlobEntry, warnings: &mut Vec<String>) -> Result<Option<(Content, bool)>> {
+    /// counted before. It is `wanted`, or, where that is not known, anything that lies in the vault.
+    async fn take_over(
+        &mut self,
+        entry: &BlobEntry,
+        wanted: Option<&Content>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<(Content, bool)>> {
+        let fits = |content: &Content| match wanted {
+            Some(wanted) => content == wanted,
+            None => content.version_at_source().is_none(),
+        };
         let mut number = 0;
         while number < self.bases.len() {
             let base = &mut self.bases[number];
             match base.reader.advance_to(entry.key()).await {
-                Ok(Some(Record::Blob(item))) if item.entry.has_same_content_as(entry) => {
+                Ok(Some(Record::Blob(item))) if item.entry.has_same_content_as(entry) && fits(&item.content) => {
                     if !base.chunks.is_whole(&item.content).await? {
                         // The vault lost a part of it, and the source still has it.
                         return Ok(None);

@@ -23,8 +23,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::item::ContainerEntry;
 use crate::manifest::Root;
 use crate::monitor::{Clock, Monitor};
-use crate::point::{Point, Progress};
-use crate::source::Source;
+use crate::point::{Point, Progress, feed_labels};
+use crate::source::{FeedPosition, Source};
 use crate::state::{Chain, Change};
 use crate::vault::Vault;
 use crate::verify::Ledger;
@@ -40,6 +40,13 @@ pub struct BackupSelection {
     pub containers: Option<Vec<String>>,
     /// Not the containers whose names start with one of these.
     pub exclude_container_prefixes: Vec<String>,
+}
+
+impl BackupSelection {
+    /// Nothing is left out.
+    fn is_everything(&self) -> bool {
+        self.containers.is_none() && self.exclude_container_prefixes.is_empty()
+    }
 }
 
 /// What to back up and how to call it.
@@ -66,6 +73,11 @@ pub struct BackupOptions {
     pub ranges: usize,
     /// Containers of fewer blobs than this are not split into ranges.
     pub split_from_blobs: u64,
+    /// Makes the base point of a continuous backup: content stays at the source, items point at the versions that the account keeps, and
+    /// nothing is read. The position is what the journal of this point begins from (kept in its labels `feed.cursor` and `feed.until`). It
+    /// must have been taken before the backup begins: the end of the journal so far, or, where there is none, the end of the feed. If the
+    /// feed does not reach back to the end of the journal any more, the label [`crate::point::FEED_GAP`] says so.
+    pub at_source: Option<FeedPosition>,
 }
 
 impl BackupOptions {
@@ -83,6 +95,7 @@ impl BackupOptions {
             ranges: 4,
             // Every range asks for up to a page more than it needs: with five pages each that is little.
             split_from_blobs: 100_000,
+            at_source: None,
         }
     }
 }
@@ -107,6 +120,10 @@ pub async fn run(
     monitor: &dyn Monitor,
 ) -> Result<BackupReport> {
     let chain = Chain::instance(vault, &options.instance)?;
+    if options.at_source.is_some() && !options.selection.is_everything() {
+        // What a feed tells is of the whole account, and a container of which nothing is known was made later.
+        return Err(Error::Invalid("a base point of a continuous backup covers the whole account".to_owned()));
+    }
     if chain.load().await?.point(&options.job).is_some() {
         let point = Point::get(vault, &options.instance, &options.job).await?;
         return finished(vault, options, point, Vec::new()).await;
@@ -142,18 +159,8 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
     };
     // What a verification found broken is not built upon.
     Ledger::load(vault).await?.0.warn(&vault.reader);
-    let state = commit.chain.load().await?;
-    let mut previous = None;
     let mut warnings = Vec::new();
-    if let Some(latest) = state.latest() {
-        match Point::get(vault, &options.instance, &latest.job).await {
-            Ok(point) => previous = Some(point),
-            Err(e) if matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
-                warnings.push(format!("the point before cannot be used, everything is read anew: {e}"));
-            }
-            Err(e) => return Err(e),
-        }
-    }
+    let previous = point_before(commit, &mut warnings).await?;
     // A job that goes on lists everything anew, so its point is as fresh as its last run.
     let started_at = clock.now();
     let containers = chosen_containers(source.as_ref(), &options.selection).await?;
@@ -162,6 +169,9 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
     let own = progress.as_ref().filter(|found| found.is_own);
     let mut run = Run::new(vault, source, options, clock, monitor, registration, own);
     run.warnings = warnings;
+    if let Some(position) = &options.at_source {
+        run.labels = feed_labels(&options.labels, position, previous.as_ref());
+    }
     let roots: Vec<(Root, bool)> = progress
         .iter()
         .map(|found| (found.progress.root, found.is_own))
@@ -185,6 +195,29 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
     commit.run(point, warnings).await
 }
 
+/// The newest point from which content may be taken over: of base points for a base point, and of all others for others.
+async fn point_before(commit: &Commit<'_>, warnings: &mut Vec<String>) -> Result<Option<Point>> {
+    let (vault, options) = (commit.vault, commit.options);
+    let state = commit.chain.load().await?;
+    let mut points: Vec<_> = state.points.iter().collect();
+    points.sort_by_key(|point| std::cmp::Reverse((point.started_at, point.completed_at)));
+    for point in points {
+        match Point::get(vault, &options.instance, &point.job).await {
+            Ok(point) if point.feed().is_some() == options.at_source.is_some() => return Ok(Some(point)),
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
+                warnings.push(format!("the point {} cannot be built upon: {e}", point.job));
+                // It may have been a base point: then nobody knows whether the one before it goes up to the new one.
+                if options.at_source.is_some() {
+                    return Ok(None);
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
 /// What an interrupted job left behind.
 struct Found {
     number: u64,
@@ -199,6 +232,7 @@ async fn latest_progress(commit: &Commit<'_>) -> Result<Option<Found>> {
     let others = Progress::jobs(vault, instance).await?.into_iter().filter(|job| job != own_job);
     for job in std::iter::once(own_job.clone()).chain(others) {
         if let Some((number, progress)) = Progress::latest(vault, instance, &job).await?
+            && progress.at_source == commit.options.at_source.is_some()
             && commit.is_usable(&progress).await?
         {
             return Ok(Some(Found { number, progress, is_own: job == *own_job }));

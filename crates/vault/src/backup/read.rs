@@ -163,8 +163,8 @@ impl BlobReader {
         self.source.reads_together()
     }
 
-    /// Counts a blob without bytes, which needs no reading.
-    pub(super) fn note_empty(&self) {
+    /// Counts a blob that needs no reading: it has no bytes, or its content stays at the source.
+    pub(super) fn note_unread(&self) {
         self.blobs.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -280,7 +280,7 @@ async fn sealed(seal: JoinHandle<Result<ChunkId>>) -> Result<ChunkId> {
     seal.await.map_err(|e| Error::Internal(format!("a writing task died: {e}")))?
 }
 
-fn skipped(entry: BlobEntry, reason: impl Into<String>) -> Outcome {
+pub(super) fn skipped(entry: BlobEntry, reason: impl Into<String>) -> Outcome {
     Outcome::Skipped(Skipped { container: entry.container, name: entry.name, reason: reason.into() })
 }
 

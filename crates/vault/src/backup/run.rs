@@ -1,5 +1,6 @@
 //! One run of a backup: container by container, the results of the merges in one manifest, with counts, progress and skipped blobs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ pub(super) struct Run<'a> {
     skipped: Vec<Skipped>,
     skipped_pages: Vec<ChunkId>,
     pub(super) warnings: Vec<String>,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 impl<'a> Run<'a> {
@@ -101,6 +103,7 @@ impl<'a> Run<'a> {
             skipped: Vec::new(),
             skipped_pages: Vec::new(),
             warnings: Vec::new(),
+            labels: options.labels.clone(),
         }
     }
 
@@ -229,7 +232,8 @@ impl<'a> Run<'a> {
         let at_once = ranges.len().min(self.options.ranges.clamp(1, RANGES_AT_MOST));
         let merges = ranges.into_iter().enumerate().map(|(number, range)| {
             let bases = self.bases(&container.name, range.first.as_deref(), roots);
-            let merge = Merge::new(range, at_once, bases, self.reader.clone());
+            let mut merge = Merge::new(range, at_once, bases, self.reader.clone());
+            merge.at_source = self.options.at_source.is_some();
             merge.steps().map(move |step| (number, step))
         });
         let merges: Vec<_> = merges.collect();
@@ -309,7 +313,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let root = self.root_so_far().await?;
-        let progress = Progress { registered: self.registration.number(), root, counts: self.counts() };
+        let at_source = self.options.at_source.is_some();
+        let progress = Progress { registered: self.registration.number(), root, counts: self.counts(), at_source };
         let (instance, job) = (&self.options.instance, &self.options.job);
         self.progress_number += 1;
         progress.put(self.vault, instance, job, self.progress_number).await?;
@@ -367,7 +372,7 @@ impl<'a> Run<'a> {
             root,
             counts: self.counts(),
             skipped_pages: self.skipped_pages.clone(),
-            labels: self.options.labels.clone(),
+            labels: self.labels.clone(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::SelectedItems;
 use crate::error::{Error, Result};
 use crate::item::{BlobEntry, ChunkId, Content, Item};
 use crate::manifest::OwnedKey;
-use crate::read::{ChunkReader, ContentChunks};
+use crate::read::{ChunkReader, ContentChunks, stays_at_source};
 
 /// Content of one batch of small blobs, in bytes.
 const BATCH_BYTES: u64 = 16 << 20;
@@ -103,6 +103,9 @@ pub(super) async fn next_batch(items: &mut SelectedItems<'_>, ahead: &mut Option
 
 /// Reads the content of small blobs, all together.
 pub(super) async fn load(reader: &ChunkReader, items: Vec<Item>) -> Result<Vec<Loaded>> {
+    if let Some(version) = items.iter().find_map(|item| item.content.version_at_source()) {
+        return Err(stays_at_source(version));
+    }
     let ids: HashSet<ChunkId> = items.iter().flat_map(|item| inline_chunks(&item.content)).copied().collect();
     let chunks = match reader.chunks(&ids).await {
         Ok(chunks) => chunks,

@@ -37,6 +37,12 @@ pub async fn plan(
     state: &RestoreState,
 ) -> Result<Plan> {
     options.selection.check()?;
+    if point.feed().is_some() {
+        return Err(Error::Invalid(format!(
+            "recovery point {} has no content: its blobs stay at {} as versions, and only a restore in place brings them back",
+            point.job, point.source
+        )));
+    }
     let mut selection = options.selection.clone();
     let mut containers = chosen_containers(&vault.reader, &point.root, &selection).await?;
     if let Some(only) = target.only_container() {

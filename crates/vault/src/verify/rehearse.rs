@@ -34,6 +34,8 @@ pub struct RehearsalReport {
     pub bytes: u64,
     /// Blobs whose MD5 was known and compared.
     pub compared_blobs: u64,
+    /// Blobs whose content is no part of the vault: it stays at their account.
+    pub at_source_blobs: u64,
     /// Blobs that cannot be restored.
     pub failed_blobs: u64,
     /// Which they are, and why, at most 1,000.
@@ -64,6 +66,10 @@ impl Work<'_> {
         loop {
             let record = match records.next().await {
                 Ok(None) => break,
+                Ok(Some(Record::Blob(item))) if item.content.version_at_source().is_some() => {
+                    self.report.at_source_blobs += 1;
+                    continue;
+                }
                 Ok(Some(Record::Blob(item))) => item,
                 Ok(Some(Record::Container(_))) => continue,
                 Err(e) if is_damage(&e) => {
@@ -85,7 +91,8 @@ impl Work<'_> {
             }
         }
         self.small().await?;
-        self.report.failed_blobs = self.point.root.totals.blobs.saturating_sub(self.report.blobs);
+        let whole = self.report.blobs + self.report.at_source_blobs;
+        self.report.failed_blobs = self.point.root.totals.blobs.saturating_sub(whole);
         Ok(())
     }
 
