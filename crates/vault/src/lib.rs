@@ -2,7 +2,7 @@
 //!
 //! The engine knows no HTTP, no SQL and no Azure. It sees the world through three traits: a [`Source`] yields
 //! blobs, a [`Target`] takes them back, a [`Store`] keeps the files of a vault. `docs/format.md` is the authority on the
-//! bytes written here. `diff` and `search` look into points, `names` says which names are meant, `caps` holds back.
+//! bytes written here. `journal` keeps what changes between points. `diff` and `search` look into points, `names` says which names are meant, `caps` holds back.
 //!
 //! Read in this order: `item` (what is kept of a blob), `key` (the secrets of a vault), `chunk`, `compress` and `pack` (how
 //! content is cut and sealed), `index` (where a chunk lies), `manifest` (the sorted list of one point), `point` and
@@ -17,6 +17,7 @@ pub mod diff;
 pub mod error;
 pub mod index;
 pub mod item;
+pub mod journal;
 pub mod key;
 pub mod manifest;
 pub mod mark;

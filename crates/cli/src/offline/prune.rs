@@ -123,6 +123,7 @@ fn print(args: &PruneArgs, removed: &[FoundPoint], report: &PruneReport, took: D
             "indexRunsBefore": report.index_runs.0,
             "indexRunsAfter": report.index_runs.1,
             "takenForDead": report.fenced,
+            "removedJournals": report.removed_journals,
             "seconds": took.as_secs_f64(),
         }));
     }

@@ -24,13 +24,14 @@ use tracing::info;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::Timestamp;
+use crate::journal;
 use crate::mark::{MarkRoot, Marks};
 use crate::monitor::{Clock, Monitor};
 use crate::pack::PackId;
 use crate::point::{Point, Progress};
 use crate::read::ChunkReader;
 use crate::seal::{open_record, random_bytes, seal_record};
-use crate::state::{At, Chain, Removal, VaultChange, VaultState};
+use crate::state::{At, Chain, Removal, State, VaultChange, VaultState};
 use crate::store::{Put, StoreErrorKind};
 use crate::vault::Vault;
 use crate::verify::Ledger;
@@ -113,6 +114,8 @@ pub struct PruneReport {
     pub index_runs: (u64, u64),
     /// Workers that were taken for dead.
     pub fenced: u64,
+    /// Journals whose base point has gone: an expiry that was interrupted left them.
+    pub removed_journals: u64,
 }
 
 /// Frees the space of whatever no point needs.
@@ -150,6 +153,8 @@ async fn prune(
     let reader = ChunkReader::new(vault.store.clone(), vault.keys.clone(), vault.index.clone());
     ledger.warn(&reader);
 
+    // Before the chains are read: a journal is written only after its base point was added.
+    let journals = journal::all(vault).await?;
     // In this order: a pack of a writer who is gone when the writers are listed is needed by a point that is listed after.
     let packs = list_packs(vault).await?;
     let at_work: HashSet<_> = registered(vault).await?.iter().map(|found| found.writer).collect();
@@ -167,8 +172,13 @@ async fn prune(
     report.index_runs.0 = vault.index.run_names().await.len() as u64;
     report.read_bytes = reader.fetched_bytes();
     report.index_runs.1 = report.index_runs.0;
+    let orphans = orphans(vault, journals).await?;
+    report.removed_journals = orphans.len() as u64;
     if options.dry_run {
         return Ok(report);
+    }
+    for (instance, base) in orphans {
+        journal::remove(vault, &instance, &base).await?;
     }
     let must_finish = Chain::vault(vault).load().await?.condemned.is_some();
     if chosen.is_empty() && !must_finish {
@@ -284,6 +294,23 @@ async fn mark_new(
         }
     }
     marks.add(reader, &new, monitor).await
+}
+
+/// Of these journals those whose base point no chain has.
+async fn orphans(vault: &Vault, journals: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
+    let mut orphans = Vec::new();
+    let mut chain: Option<(String, At<State>)> = None;
+    for (instance, base) in journals {
+        if chain.as_ref().is_none_or(|(name, _)| *name != instance) {
+            // No chain can have another name: what that is, is for its owner to know.
+            let Ok(found) = Chain::instance(vault, &instance) else { continue };
+            chain = Some((instance.clone(), found.load().await?));
+        }
+        if chain.as_ref().is_some_and(|(_, state)| state.point(&base).is_none()) {
+            orphans.push((instance, base));
+        }
+    }
+    Ok(orphans)
 }
 
 async fn why_kept(vault: &Vault, now: Timestamp) -> Result<(Vec<Kept>, u64)> {

@@ -10,6 +10,7 @@ use super::chain::{At, Chain, Chained};
 use super::vault::{Immutability, VAULT_CHAIN, VaultState};
 use crate::error::{Error, Result};
 use crate::item::Timestamp;
+use crate::journal;
 use crate::point::Point;
 use crate::vault::Vault;
 
@@ -294,14 +295,21 @@ impl<'a> Chain<'a, State> {
 
 /// Removes one point, unless something keeps it.
 ///
-/// The record in the chain comes first and the point's file goes after it, so that a crash in between leaves a file that no chain names.
+/// The record in the chain comes first and the point's file and its journal go after it, so that a crash in between leaves files that no
+/// chain names.
 /// Chunks stay until a prune frees them.
 ///
 /// # Errors
 /// [`Error::Conflict`] if it is held, immutable, or of an instance that can still be brought back.
 pub async fn remove_point(vault: &Vault, instance: &str, job: &str, now: Timestamp) -> Result<()> {
     Chain::instance(vault, instance)?.append(Change::PointRemoved { job: job.to_owned() }, now).await?;
-    Ok(vault.store.delete(&Point::file_name(instance, job)).await?)
+    delete_files(vault, instance, job).await
+}
+
+/// The point's file first: whoever writes its journal on looks whether it is there.
+async fn delete_files(vault: &Vault, instance: &str, job: &str) -> Result<()> {
+    vault.store.delete(&Point::file_name(instance, job)).await?;
+    journal::remove(vault, instance, job).await
 }
 
 /// Removes from an instance the points that have expired, oldest first. The newest point of an instance that is not deleted always
@@ -323,7 +331,7 @@ pub async fn expire(vault: &Vault, instance: &str, now: Timestamp, keep_newest: 
         let change = Change::PointRemoved { job: point.job.clone() };
         // Looked at again as the record is made: the deletion may have been taken back, or the expiry put off, a moment ago.
         if chain.append_if(change, now, |state| should_go(state, &point.job)).await?.1 {
-            vault.store.delete(&Point::file_name(instance, &point.job)).await?;
+            delete_files(vault, instance, &point.job).await?;
             removed.push(point.job.clone());
         }
     }

@@ -42,6 +42,8 @@ pub struct Ledger {
     broken: BTreeSet<PackId>,
     has_losses: bool,
     numbers: SeenNumbers,
+    /// The last segment that was seen of each journal.
+    journals: SeenNumbers,
     points: BTreeMap<(String, String), PointProof>,
 }
 
@@ -54,7 +56,7 @@ struct Stored {
     broken: BTreeSet<PackId>,
     /// The last verification found that something is lost.
     has_losses: bool,
-    /// The last record of each chain.
+    /// The last record of each chain, and the last segment of each journal.
     numbers: SeenNumbers,
     /// Instance, job, and when it was proven.
     points: Vec<(String, String, PointProof)>,
@@ -80,12 +82,14 @@ impl Ledger {
             .strip_prefix(&[VERSION])
             .and_then(|rest| postcard::from_bytes(rest).ok())
             .ok_or_else(|| Error::damaged(name, "it does not parse"))?;
+        let (journals, numbers) = stored.numbers.into_iter().partition(|(name, _)| name.contains('/'));
         Ok(Self {
             number,
             packs: stored.packs.into_iter().map(|(id, read, needed)| (id, (read, needed))).collect(),
             broken: stored.broken,
             has_losses: stored.has_losses,
-            numbers: stored.numbers,
+            numbers,
+            journals,
             points: stored.points.into_iter().map(|(instance, job, proof)| ((instance, job), proof)).collect(),
         })
     }
@@ -135,6 +139,21 @@ impl Ledger {
         }
     }
 
+    /// The last segment that was seen of a journal; 0 if none was.
+    pub(crate) fn journal(&self, key: &str) -> u64 {
+        self.journals.get(key).copied().unwrap_or(0)
+    }
+
+    /// Takes over the last segments that are there. Journals that are not named have gone.
+    pub(super) fn set_journals(&mut self, found: SeenNumbers) {
+        let before = std::mem::take(&mut self.journals);
+        let grown = |(key, number): (String, u64)| {
+            let seen = before.get(&key).copied().unwrap_or(0);
+            (key, number.max(seen))
+        };
+        self.journals = found.into_iter().map(grown).collect();
+    }
+
     /// Takes over what was proven of all points; points that have gone are forgotten.
     pub(super) fn set_points(&mut self, points: BTreeMap<(String, String), PointProof>, has_losses: bool) {
         self.points = points;
@@ -150,7 +169,7 @@ impl Ledger {
             packs,
             broken: self.broken.clone(),
             has_losses: self.has_losses,
-            numbers: self.numbers.clone(),
+            numbers: self.numbers.iter().chain(&self.journals).map(|(name, number)| (name.clone(), *number)).collect(),
             points: points.collect(),
         };
         let plaintext =

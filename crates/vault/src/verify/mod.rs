@@ -3,6 +3,7 @@
 //!
 //! Memory: some 50 bytes for each pack, and bounded caches; nothing grows with the number of blobs or of chunks.
 
+mod journals;
 mod ledger;
 mod packs;
 mod rehearse;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::item::Timestamp;
+use crate::journal;
 use crate::monitor::{Clock, Monitor};
 use crate::point::Point;
 use crate::read::ChunkReader;
@@ -183,10 +185,16 @@ impl<'a> Work<'a> {
     async fn walk(&mut self, points: &[PointToWalk]) -> Result<BTreeMap<(String, String), PointProof>> {
         self.packs.forget_needs();
         let mut proofs = BTreeMap::new();
+        let mut journals = SeenNumbers::new();
         let mut walk =
             Walk::new(self.vault, &self.index, &self.reader, &mut self.packs, &mut self.report, self.monitor);
         for point in points {
-            let walked = walk.point(&point.instance, &point.job).await?;
+            let key = journal::key(&point.instance, &point.job);
+            let seen = self.ledger.journal(&key);
+            let walked = walk.point(&point.instance, &point.job, seen).await?;
+            if walked.segments > 0 || seen > 0 {
+                journals.insert(key, walked.segments);
+            }
             if walked.is_sound {
                 // A point that needs no pack at all is proven as soon as it is read.
                 let bytes_at = walked.read_at.min(self.now.or(walked.read_at));
@@ -194,6 +202,7 @@ impl<'a> Work<'a> {
                 proofs.insert((point.instance.clone(), point.job.clone()), proof);
             }
         }
+        self.ledger.set_journals(journals);
         Ok(proofs)
     }
 
@@ -298,6 +307,7 @@ async fn check_leftovers(vault: &Vault, points: &[PointToWalk], report: &mut Ver
             ));
         }
     }
+    journals::check_leftovers(vault, &named, report).await?;
     let mut after: Option<String> = None;
     loop {
         let files = vault.store.list("progress/", after.as_deref()).await?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::item::EntryKey;
+use crate::item::{EntryKey, Timestamp};
 use crate::manifest::OwnedKey;
 
 /// Damage, losses and notes that a report spells out, each.
@@ -18,6 +18,10 @@ pub struct VerifyReport {
     pub points: u64,
     /// Blobs in them.
     pub blobs: u64,
+    /// Segments of journals read.
+    pub journal_segments: u64,
+    /// Changes in them.
+    pub journal_changes: u64,
     /// Packs read in full.
     pub packs: u64,
     /// Bytes of packs read.
@@ -124,6 +128,11 @@ pub enum LossScope {
         /// Blobs in it.
         blobs: u64,
     },
+    /// Of a base point of a continuous backup what changed after an instant: no later one can be restored until the next base point.
+    Changes {
+        /// The last instant that can be restored.
+        after: Timestamp,
+    },
 }
 
 impl fmt::Display for Loss {
@@ -145,6 +154,9 @@ impl fmt::Display for Loss {
                     write!(f, "after {} ", text(after.as_key()))?;
                 }
                 write!(f, "up to {} in point {point} of {instance}", text(up_to.as_key()))?;
+            }
+            LossScope::Changes { after } => {
+                write!(f, "changes from {after} on in the journal of point {point} of {instance}")?;
             }
         }
         write!(f, ": {reason}")

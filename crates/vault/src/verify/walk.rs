@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lru::LruCache;
 
+use super::journals;
 use super::packs::Packs;
 use super::report::{Loss, LossScope, VerifyReport, is_damage};
 use crate::error::{Error, Result};
@@ -66,6 +67,8 @@ pub(super) struct Walked {
     pub(super) is_sound: bool,
     /// Every pack that it needs was read whole since.
     pub(super) read_at: Option<Timestamp>,
+    /// Segments of its journal, up to the first that is lost.
+    pub(super) segments: u64,
 }
 
 /// Walks point after point; the newest first names most.
@@ -102,14 +105,14 @@ impl<'a> Walk<'a> {
         Self { vault, index, reader, packs, report, monitor, has_refreshed, sound, verdicts, instance, job, started_at }
     }
 
-    /// Walks one point and reports what is lost of it.
-    pub(super) async fn point(&mut self, instance: &str, job: &str) -> Result<Walked> {
+    /// Walks one point and reports what is lost of it. `seen` is the last segment that was seen of its journal.
+    pub(super) async fn point(&mut self, instance: &str, job: &str, seen: u64) -> Result<Walked> {
         (self.instance, self.job) = (instance.to_owned(), job.to_owned());
         let name = Point::file_name(instance, job);
         self.report.points += 1;
         self.has_refreshed = false;
-        let point = match Point::get(self.vault, instance, job).await {
-            Ok(point) => point,
+        let (point, hash) = match Point::get_hashed(self.vault, instance, job).await {
+            Ok(found) => found,
             Err(error) => {
                 let error = match error {
                     Error::NotFound(_) => Error::damaged(&name, "the file is missing"),
@@ -119,7 +122,7 @@ impl<'a> Walk<'a> {
                 self.report.take(error)?;
                 self.report.harmed_points += 1;
                 self.lose(0, LossScope::Point { blobs: None }, reason);
-                return Ok(Walked { is_sound: false, read_at: None });
+                return Ok(Walked { is_sound: false, read_at: None, segments: 0 });
             }
         };
         self.started_at = point.started_at;
@@ -145,7 +148,10 @@ impl<'a> Walk<'a> {
             self.report.harmed_points += 1;
             self.report.damaged(format!("{name}: {lost} of its {} blobs are lost", promised.blobs));
         }
-        Ok(Walked { is_sound: found.is_sound && found.totals == promised, read_at: found.read_at })
+        let journal = journals::check(self.vault, &point, hash, seen, self.report, self.monitor).await?;
+        self.report.harmed_points += u64::from(!journal.is_sound && lost == 0);
+        let is_sound = found.is_sound && found.totals == promised && journal.is_sound;
+        Ok(Walked { is_sound, read_at: found.read_at, segments: journal.segments })
     }
 
     fn lose(&mut self, blobs: u64, scope: LossScope, reason: String) {

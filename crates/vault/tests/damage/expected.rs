@@ -68,6 +68,10 @@ fn row(kind: Kind, harm: Harm) -> Row {
         // The next verification starts without memory. An old ledger has a lower number than the newest.
         Kind::Ledger if matches!(harm, Harm::Delete | Harm::Replay) => HARMLESS,
         Kind::Ledger => NOTED,
+        // The journal of a base point that has gone.
+        Kind::JournalSegment if harm == Harm::Replay => NOTED,
+        // Instants before it can be restored; the next base point makes an end of the loss.
+        Kind::JournalSegment => MENDED,
     }
 }
 
@@ -91,6 +95,8 @@ fn prune(kind: Kind, harm: Harm) -> Outcome {
         Kind::StateMiddle | Kind::StateFold | Kind::StateLast => Refused,
         Kind::VaultState if harm == Harm::Swap => Whole,
         Kind::VaultState => Refused,
+        // It is not read for that.
+        Kind::JournalSegment if harm != Harm::Replay => Part,
         _ => Whole,
     }
 }

@@ -59,17 +59,7 @@ pub fn damaged(sample: &Sample, arsenal: &Arsenal, kind: Kind, harm: Harm) -> Op
     let mut files = sample.files.clone();
     let name = sample.file_of(kind);
     let content = files[&name].clone();
-    let length = content.len();
     let replaced = match harm {
-        Harm::FlipFirst => flipped(&content, 0),
-        Harm::FlipHeader => flipped(&content, 40),
-        Harm::FlipQuarter => flipped(&content, length / 4),
-        Harm::FlipMiddle => flipped(&content, length / 2),
-        Harm::FlipFooter => flipped(&content, length - 20),
-        Harm::FlipLast => flipped(&content, length - 1),
-        Harm::CutAll => Bytes::new(),
-        Harm::CutHalf => content.slice(..length / 2),
-        Harm::CutLast => content.slice(..length - 1),
         Harm::Delete => {
             files.remove(&name);
             if let Some(second) = second_of(kind, &name) {
@@ -85,6 +75,7 @@ pub fn damaged(sample: &Sample, arsenal: &Arsenal, kind: Kind, harm: Harm) -> Op
         }
         Harm::Foreign => arsenal.other.files[&arsenal.other.file_of(kind)].clone(),
         Harm::Replay => return replayed(sample, arsenal, kind, files),
+        harm => changed(&content, harm)?,
     };
     if let Some(second) = second_of(kind, &name) {
         files.insert(second, replaced.clone());
@@ -92,6 +83,23 @@ pub fn damaged(sample: &Sample, arsenal: &Arsenal, kind: Kind, harm: Harm) -> Op
     assert_ne!(replaced, content, "{kind:?} {harm:?} changes something");
     files.insert(name, replaced);
     Some(files)
+}
+
+/// A file in which bits are flipped, or that is cut; `None` if the harm is of another kind.
+pub fn changed(content: &Bytes, harm: Harm) -> Option<Bytes> {
+    let length = content.len();
+    Some(match harm {
+        Harm::FlipFirst => flipped(content, 0),
+        Harm::FlipHeader => flipped(content, 40),
+        Harm::FlipQuarter => flipped(content, length / 4),
+        Harm::FlipMiddle => flipped(content, length / 2),
+        Harm::FlipFooter => flipped(content, length - 20),
+        Harm::FlipLast => flipped(content, length - 1),
+        Harm::CutAll => Bytes::new(),
+        Harm::CutHalf => content.slice(..length / 2),
+        Harm::CutLast => content.slice(..length - 1),
+        Harm::Delete | Harm::Swap | Harm::Foreign | Harm::Replay => return None,
+    })
 }
 
 fn flipped(content: &Bytes, position: usize) -> Bytes {
@@ -108,7 +116,7 @@ fn second_of(kind: Kind, name: &str) -> Option<String> {
 fn swapped_with(sample: &Sample, kind: Kind, name: &str) -> Option<String> {
     let folder = match kind {
         Kind::Header | Kind::HeaderCopy | Kind::BothHeaders | Kind::BothSlots => return None,
-        Kind::VaultState | Kind::Ledger => return None,
+        Kind::VaultState | Kind::Ledger | Kind::JournalSegment => return None,
         Kind::Slot => return Some(format!("{name}.copy")),
         Kind::SlotCopy => return name.strip_suffix(".copy").map(ToOwned::to_owned),
         Kind::ContentPack | Kind::MetadataPack => "packs/",

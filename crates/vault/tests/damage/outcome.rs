@@ -166,6 +166,8 @@ fn concerns(loss: &Loss, container: &str, name: &str) -> bool {
         LossScope::Between { after, up_to, .. } => {
             after.as_ref().is_none_or(|after| after.as_key() < key) && key <= up_to.as_key()
         }
+        // Its own row asks for these.
+        LossScope::Changes { .. } => false,
     }
 }
 

@@ -37,9 +37,11 @@ pub enum Kind {
     VaultState,
     Progress,
     Ledger,
+    /// Of the journal of a continuous backup, which is in a vault of its own.
+    JournalSegment,
 }
 
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 18] = [
     Kind::Header,
     Kind::HeaderCopy,
     Kind::BothHeaders,
@@ -57,6 +59,7 @@ pub const KINDS: [Kind; 17] = [
     Kind::VaultState,
     Kind::Progress,
     Kind::Ledger,
+    Kind::JournalSegment,
 ];
 
 /// The vault, what is known of it, and what an evildoer may have at hand.
@@ -182,6 +185,7 @@ impl Sample {
             Kind::VaultState => first("state/vault/"),
             Kind::Progress => self.files.keys().rfind(|name| name.starts_with("progress/b/")).unwrap().clone(),
             Kind::Ledger => first("ledger/"),
+            Kind::JournalSegment => first("journal/"),
         };
         assert!(self.files.contains_key(&name), "the sample has a {kind:?}: {name}");
         name
