@@ -12,7 +12,7 @@ use blobkeep_testkit::account::{Call, MemoryAccount};
 use blobkeep_vault::backup::{BackupOptions, BackupSelection};
 use blobkeep_vault::chunk::ChunkSizes;
 use blobkeep_vault::restore::{
-    self, ContainerSelection, InPlaceOptions, NameRange, NoJournal, RestoreOptions, RestoreState, Selection,
+    self, ContainerSelection, InPlaceOptions, Instant, NameRange, NoJournal, RestoreOptions, RestoreState, Selection,
 };
 use blobkeep_vault::state::Chain;
 use blobkeep_vault::verify::{self, Depth, SeenNumbers};
@@ -260,7 +260,7 @@ async fn a_restore_in_place_leaves_what_could_not_be_backed_up() {
     let live = Arc::new(account.clone());
     let state = restore::run_in_place(
         &vault,
-        &point,
+        Instant::Point(&point),
         live.clone(),
         live,
         &options,
@@ -398,7 +398,7 @@ async fn a_restore_in_place_rolls_back_what_changed_and_touches_nothing_else() {
     let live = Arc::new(account.clone());
     let state = restore::run_in_place(
         &vault,
-        &point,
+        Instant::Point(&point),
         live.clone(),
         live,
         &options,

@@ -11,7 +11,7 @@ use blobkeep_arm::restore::RecoveryOption;
 use blobkeep_arm::word::DataStore;
 use blobkeep_vault::point::Point;
 use blobkeep_vault::restore::{
-    self, ContainerSelection, InPlaceOptions, Journal, NameRange, RestoreOptions, RestoreState, Selection,
+    self, ContainerSelection, InPlaceOptions, Instant, Journal, NameRange, RestoreOptions, RestoreState, Selection,
 };
 use blobkeep_vault::{Error, OnConflict, Target, Vault};
 use serde_json::json;
@@ -249,7 +249,17 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &W
     let done = if spec.in_place {
         let options = InPlaceOptions { ranges: ranges(spec), scratch: app.config.data_dir.join("scratch") };
         let accounts::OpenAccount { source, target } = prepared.account;
-        restore::run_in_place(&prepared.vault, &prepared.point, source, target, &options, state, &journal, watch).await
+        restore::run_in_place(
+            &prepared.vault,
+            Instant::Point(&prepared.point),
+            source,
+            target,
+            &options,
+            state,
+            &journal,
+            watch,
+        )
+        .await
     } else {
         plan(&prepared, spec, &state).await?;
         let tier = spec.tier.map(|tier| tier.as_str().to_owned());

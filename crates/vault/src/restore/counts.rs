@@ -11,7 +11,7 @@ use crate::monitor::{Monitor, WorkProgress};
 use crate::target::Written;
 
 /// Skipped blobs and losses that a report spells out.
-const EXAMPLES: usize = 100;
+pub(super) const EXAMPLES: usize = 100;
 
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -4,7 +4,10 @@
 mod batch;
 mod counts;
 mod in_place;
+mod instant;
+mod live;
 mod plan;
+mod range;
 mod select;
 
 use std::collections::BTreeSet;
@@ -27,9 +30,11 @@ use crate::work::{WorkKind, reading};
 use batch::{Batch, Loaded, Parts, Turn, check_length, inline_chunks, is_large, load, next_batch};
 pub use counts::RestoreCounts;
 use counts::Shown;
-pub use in_place::{InPlaceOptions, NameRange, run_in_place};
+pub use in_place::{InPlaceOptions, InPlacePlan, plan_in_place, run_in_place};
+pub use instant::Instant;
 use plan::chosen_containers;
 pub use plan::{Plan, plan};
+pub use range::NameRange;
 pub use select::{ContainerSelection, SelectedItems, Selection};
 
 /// Batches that are under way at once: while one is written the next ones are read. A large blob is a batch of its own, so that several
