@@ -3,6 +3,8 @@
 //! All documented forms for blobs end up as one [`RestoreRequest`]. Requests of other workloads (files, rehydration)
 //! are refused by name. Whether point, target and containers exist is found out later.
 
+mod ranges;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -128,7 +130,7 @@ pub struct ContainerSelection {
     pub rename_to: Option<String>,
 }
 
-/// A range of `container/blob` names, compared as bytes.
+/// A range of `container/blob` names: by container, then by name, each compared as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameRange {
     /// The first name that belongs to it; from the beginning where absent.
@@ -292,7 +294,11 @@ fn selection_of(criteria: &[CriterionBody], store: DataStore) -> Result<RestoreS
     }
     let kinds = |kind: &str| criteria.iter().filter(|criterion| criterion.object_type == kind).count();
     if kinds("ItemPathBasedRestoreCriteria") == criteria.len() {
-        return containers_of(criteria).map(RestoreSelection::Containers);
+        let containers = containers_of(criteria)?;
+        if store == DataStore::OperationalStore {
+            ranges::check_containers(&containers)?;
+        }
+        return Ok(RestoreSelection::Containers(containers));
     }
     if kinds("RangeBasedItemLevelRestoreCriteria") == criteria.len() {
         if store == DataStore::VaultStore {
@@ -301,7 +307,9 @@ fn selection_of(criteria: &[CriterionBody], store: DataStore) -> Result<RestoreS
                 "a restore from VaultStore selects containers with ItemPathBasedRestoreCriteria",
             ));
         }
-        return criteria.iter().map(range_of).collect::<Result<_, _>>().map(RestoreSelection::Ranges);
+        let pairs =
+            criteria.iter().map(|each| (each.min_matching_value.as_deref(), each.max_matching_value.as_deref()));
+        return ranges::of(pairs).map(RestoreSelection::Ranges);
     }
     Err(wrong(target, "all criteria must be ItemPathBasedRestoreCriteria, or all RangeBasedItemLevelRestoreCriteria"))
 }
@@ -337,22 +345,6 @@ fn containers_of(criteria: &[CriterionBody]) -> Result<Vec<ContainerSelection>, 
         found.push(selection);
     }
     Ok(found)
-}
-
-fn range_of(criterion: &CriterionBody) -> Result<NameRange, ApiError> {
-    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-    let range = NameRange { min: named(&criterion.min_matching_value), max: named(&criterion.max_matching_value) };
-    let (from, to) = (range.min.as_deref().unwrap_or_default(), range.max.as_deref().unwrap_or_default());
-    let refuse = |reason: &str| {
-        ApiError::of(ErrorCode::UserErrorInvalidRestorePrefixRange, &[("from", from), ("to", to), ("reason", reason)])
-    };
-    if from.starts_with('$') || to.starts_with('$') {
-        return Err(refuse("system containers cannot be restored in place"));
-    }
-    if range.max.is_some() && to <= from {
-        return Err(refuse("its end is not greater than its start"));
-    }
-    Ok(range)
 }
 
 /// The body of an on-demand backup.
