@@ -427,6 +427,17 @@ def restore_time(instant: datetime, account: str) -> Json:
     }
 
 
+def restore_ranges(instant: datetime, account: str, *ranges: tuple[str, str]) -> Json:
+    """A restore in place of what lies in some ranges of names."""
+    request = restore_time(instant, account)
+    info = request["restoreTargetInfo"]
+    info["objectType"] = "ItemLevelRestoreTargetInfo"
+    info["restoreCriteria"] = [
+        {"objectType": "RangeBasedItemLevelRestoreCriteria", "minMatchingValue": start, "maxMatchingValue": end} for start, end in ranges
+    ]
+    return request
+
+
 def iso(instant: datetime) -> str:
     """UTC with seven fraction digits, as the API writes it."""
     return instant.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"

@@ -22,6 +22,7 @@ from arm import (
     daily_rule,
     now,
     restore_point,
+    restore_ranges,
     restore_time,
     retention,
     vault_id,
@@ -307,6 +308,54 @@ class TestSeedOperational(SeedStory):
         self.assertEqual(job["properties"]["sourceDataStoreType"], "OperationalStore")
         self.assert_restored(self.at_rest, self.source)
 
+    def test_09b_without_dates_the_range_is_told_as_printed(self) -> None:
+        # The body of the article about restoring.
+        body = {"sourceDataStoreType": "OperationalStore", "startTime": "", "endTime": ""}
+        answer = self.arm.post(f"{self.vault}/backupInstances/{INSTANCE}/findRestorableTimeRanges", body).expect(200)
+        self.assert_seed_headers(answer, "writes")
+        self.assertEqual(answer.json["id"], INSTANCE)
+        properties = answer.json["properties"]
+        self.assertEqual(properties["objectType"], "AzureBackupFindRestorableTimeRangesResponse")
+        (found,) = properties["restorableTimeRanges"]
+        self.assertEqual(found["objectType"], "RestorableTimeRange")
+        self.assertRegex(found["startTime"], f"^{TIME}$")
+        self.assertLess(found["startTime"], found["endTime"])
+
+    def test_09c_one_container_comes_back_and_the_others_stay(self) -> None:
+        account = self.blobs(self.source)
+        for container in ("data", "more"):
+            account.client.get_container_client(container).upload_blob("came-later", b"once more", overwrite=True)
+        request = restore_ranges(self.instant, self.source, ("data", "data-0"))
+        instance = f"{self.vault}/backupInstances/{INSTANCE}"
+        accepted = self.arm.post(f"{instance}/validateRestore", {"restoreRequestObject": request})
+        self.assert_accepted(accepted, "writes", "10")
+        self.assert_succeeds(accepted)
+        self.arm.completed(self.arm.trigger_restore(instance, request))
+        left = differences(self.at_rest, account.snapshot())
+        self.assertEqual(left, ["more/came-later should not be there"])
+
+    def test_09d_ranges_that_make_no_sense_are_refused(self) -> None:
+        instance = f"{self.vault}/backupInstances/{INSTANCE}"
+        for ranges, code in [
+            ([("data/b", "data/a")], "UserErrorInvalidRestorePrefixRange"),
+            ([("data", "data-0"), ("data/a", "data/b")], "UserErrorInvalidRestorePrefixRange"),
+            ([(f"data/{n:02}", f"data/{n:02}a") for n in range(11)], "UserErrorTooManyRestoreCriteriaGivenForBlobRestore"),
+            ([], "UserErrorNoContainersSelectedForOperation"),
+        ]:
+            request = restore_ranges(self.instant, self.source, *ranges)
+            self.arm.post(f"{instance}/validateRestore", {"restoreRequestObject": request}).expect(400, code=code)
+            self.arm.post(f"{instance}/restore", request).expect(400, code=code)
+
+    def test_09e_the_account_shows_what_protecting_it_does(self) -> None:
+        settings = self.arm.get(f"{self.source}/blobServices/default", version="2023-05-01").expect(200).json["properties"]
+        self.assertEqual(settings["restorePolicy"], {"enabled": True, "days": 30})
+        self.assertEqual(settings["deleteRetentionPolicy"]["days"], 35)
+        self.assertTrue(settings["isVersioningEnabled"] and settings["changeFeed"]["enabled"])
+        self.assertEqual(settings["blobkeep"], {"keepsVersions": False})
+        locks = self.arm.values(f"{self.source}/providers/Microsoft.Authorization/locks", version="2020-05-01")
+        self.assertEqual([(lock["name"], lock["properties"]["level"]) for lock in locks], [("AzureBackupProtectionLock", "CanNotDelete")])
+        self.arm.delete(self.source, version="2023-05-01").expect(409, code="ScopeLocked")
+
     def test_10_delete_moves_the_instance_to_the_deleted_ones(self) -> None:
         path = f"{self.vault}/backupInstances/{INSTANCE}"
         answer = self.arm.delete(path)
@@ -321,6 +370,14 @@ class TestSeedOperational(SeedStory):
 
     def test_11_delete_of_nothing_is_204(self) -> None:
         self.arm.delete(f"{self.vault}/backupInstances/nothing-of-that-name").expect(204)
+
+    def test_12_what_protection_left_behind_is_undone(self) -> None:
+        lock = f"{self.source}/providers/Microsoft.Authorization/locks/AzureBackupProtectionLock"
+        self.arm.get(lock, version="2020-05-01").expect(200)
+        undo = f"{self.source}/providers/Blobkeep.DataProtection/undoProtection"
+        settings = self.arm.post(undo).expect(200).json["properties"]
+        self.assertEqual((settings["restorePolicy"], settings["isVersioningEnabled"]), ({"enabled": False}, False))
+        self.arm.get(lock, version="2020-05-01").expect(404)
 
 
 class TestSeedWholeAccount(SeedStory):

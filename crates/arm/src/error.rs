@@ -201,6 +201,8 @@ error_table! {
     /// Account keys are sealed and never leave the service.
     ListKeysNotOffered 403 Bare false
         "The keys of storage account '{account}' are sealed in the service and are never returned." [];
+    /// Settings of a blob service have values that cannot be, or do not go together.
+    InvalidValuesForRequestParameters 400 Bare false "Values for {parameter} is invalid: {value}. {rule}" [];
     /// A protected account cannot be removed.
     StorageAccountProtected 409 Bare false
         "The storage account '{account}' cannot be deleted: it is protected by the backup instance '{instance}'. Stop its protection first." [];

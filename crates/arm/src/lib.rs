@@ -6,6 +6,7 @@
 //! Read in this order: `id` (the path of every request), `error` (everything that can be answered instead of success),
 //! `envelope` (the shapes that all answers share), then one file per resource.
 
+pub mod blob_service;
 pub mod cross_region;
 pub mod deleted_vault;
 pub mod envelope;

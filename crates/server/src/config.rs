@@ -122,11 +122,17 @@ impl Default for ApiConfig {
 pub struct OperationalConfig {
     /// Seconds between two looks at an account; default 60.
     pub interval_seconds: u32,
+    /// Of an account that keeps versions, hours after which the whole is listed anew; default 24.
+    pub base_hours: u32,
+    /// The same once so many changes were written down since the last time, and more than the account had blobs; default 100,000.
+    pub base_changes: u64,
+    /// Stop and suspend work for an instance that has this tier alone, which Azure refuses; default no.
+    pub allow_stop: bool,
 }
 
 impl Default for OperationalConfig {
     fn default() -> Self {
-        Self { interval_seconds: 60 }
+        Self { interval_seconds: 60, base_hours: 24, base_changes: 100_000, allow_stop: false }
     }
 }
 
@@ -309,6 +315,9 @@ impl Config {
         if self.operational.interval_seconds == 0 {
             return Err("[operational] interval_seconds must be at least 1".to_owned());
         }
+        if self.operational.base_hours == 0 || self.operational.base_changes == 0 {
+            return Err("[operational] base_hours and base_changes must be at least 1".to_owned());
+        }
         Ok(())
     }
 }
@@ -387,7 +396,9 @@ mod tests {
         let config = read("").unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8443");
         assert_eq!(config.operations.retry_after, RetryAfter::Seconds(1));
-        assert_eq!(config.operational.interval_seconds, 60);
+        let operational = config.operational;
+        assert_eq!((operational.interval_seconds, operational.base_hours), (60, 24));
+        assert_eq!((operational.base_changes, operational.allow_stop), (100_000, false));
         assert_eq!(config.api.page_size, 200);
         assert!(config.local_roots.is_empty() && config.allowed_endpoint_ranges.is_empty());
     }
@@ -405,6 +416,9 @@ mod tests {
             retry_after = "azure"
             [operational]
             interval_seconds = 5
+            base_hours = 6
+            base_changes = 1000
+            allow_stop = true
             [limits]
             backup = "08:00-18:00=20MiB/s; else unlimited"
             [api]
@@ -423,6 +437,7 @@ mod tests {
         assert_eq!(config.operations.retry_after.seconds(Waiting::Validate), 10);
         assert_eq!(config.operations.retry_after.seconds(Waiting::Create), 15);
         assert_eq!(config.operations.retry_after.seconds(Waiting::Delete), 30);
+        assert_eq!((config.operational.base_hours, config.operational.allow_stop), (6, true));
         assert_eq!(config.api.page_size, 50);
         assert_eq!(config.storage_accounts.len(), 1);
         assert!(config.limits.backup.is_some() && config.limits.restore.is_none());
@@ -441,6 +456,7 @@ mod tests {
             ("allowed_endpoint_ranges = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
             ("[[trusted_issuer]]\nissuer = \"x\"", "trusted_issuer"),
             ("[operational]\ninterval_seconds = 0", "interval_seconds"),
+            ("[operational]\nbase_hours = 0", "base_hours"),
             ("[limits]\nbackup = \"fast\"", "fast"),
             ("[[encryption_key]]\nuri = \"http://v/keys/k\"\nfile = \"/k\"", "http://v/keys/k"),
             ("[[encryption_key]]\nuri = \"https://v/keys/k\"\nfile = \"k\"", "absolute"),

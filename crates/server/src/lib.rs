@@ -113,6 +113,8 @@ pub struct Parts {
     pub clock: Option<Arc<dyn Clock>>,
     /// Looks into storage accounts for `blobServices/default/containers`.
     pub browser: Option<Arc<dyn AccountBrowser>>,
+    /// Opens accounts that the process brings along; all others are opened by their connections.
+    pub opener: Option<Arc<dyn jobs::AccountOpener>>,
     /// Nothing is done in the background: who sets the clock does the work of each instant with [`jobs::tick`].
     pub by_hand: bool,
 }
@@ -122,6 +124,7 @@ impl std::fmt::Debug for Parts {
         f.debug_struct("Parts")
             .field("clock", &self.clock)
             .field("browser", &self.browser.is_some())
+            .field("opener", &self.opener.is_some())
             .field("by_hand", &self.by_hand)
             .finish()
     }
@@ -147,6 +150,8 @@ pub struct App {
     pub default_subscription_id: String,
     /// Looks into storage accounts, where one was given.
     pub browser: Option<Arc<dyn AccountBrowser>>,
+    /// Opens accounts that the process brings along.
+    pub opener: Option<Arc<dyn jobs::AccountOpener>>,
     /// The engine's vaults.
     pub vaults: jobs::Vaults,
     /// What holds jobs back.
@@ -282,6 +287,7 @@ pub async fn serve(config: Config, parts: Parts) -> Result<Running, ServeError> 
         master_key: installation.master_key,
         keys,
         default_subscription_id: installation.default_subscription_id,
+        opener: parts.opener,
         browser: Some(parts.browser.unwrap_or_else(|| Arc::new(jobs::SourceBrowser::new(config.clone())))),
         vaults: jobs::Vaults::default(),
         limits: jobs::Limits::new(&config.limits, &clock),

@@ -56,8 +56,10 @@ const LEAST_FIRST: &[&str] = &[
 ];
 
 /// What a handler asks for beside its route's own action, because it depends on the subject.
-const ALSO_NEEDED: &[(&str, &str)] =
-    &[("BlobkeepJobs_Cancel", "Microsoft.DataProtection/backupVaults/backupInstances/write")];
+const ALSO_NEEDED: &[(&str, &str)] = &[
+    ("BlobkeepJobs_Cancel", "Microsoft.DataProtection/backupVaults/backupInstances/write"),
+    ("BlobkeepAccounts_UndoProtection", "Microsoft.Authorization/locks/delete"),
+];
 
 fn allows(role: &str, action: &str) -> bool {
     BUILT_IN.iter().any(|known| known.name == role && known.allows(action))

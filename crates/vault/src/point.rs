@@ -107,7 +107,7 @@ impl Point {
     }
 
     /// The base point that this one goes on from without a gap.
-    pub(crate) fn follows(&self) -> Option<&str> {
+    pub fn follows(&self) -> Option<&str> {
         self.labels.get(FEED_FOLLOWS).map(String::as_str)
     }
 

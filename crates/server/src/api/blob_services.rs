@@ -1,14 +1,18 @@
-//! The blob service of a storage account and its containers, as far as they are shown: containers are asked of the account's endpoint.
+//! The blob service of a storage account and its containers. Containers are asked of the account's endpoint. The settings are what the service has
+//! on record: nobody can switch them at the endpoint, which knows no such call, but looks see whether the account really keeps versions.
 
 use std::sync::Arc;
 
+use blobkeep_arm::blob_service::{self, Change};
+use blobkeep_arm::id::fold;
 use blobkeep_arm::{ApiError, ErrorCode, envelope};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::storage_accounts::{body, existing_account, timestamp};
+use super::storage_accounts::{body, existing_account, find_account, timestamp};
 use super::{Access, Answer, Request, Route};
 use crate::accounts::BrowsedContainer;
+use crate::db::blob_services::BlobService;
 use crate::db::storage_accounts::StorageAccount;
 use crate::error::ApiResult;
 use crate::{App, db};
@@ -21,6 +25,13 @@ pub const ROUTES: &[Route] = &[
         pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}/blobServices/default",
         access: Access::Action("Microsoft.Storage/storageAccounts/blobServices/read"),
         handler: |app, request| Box::pin(blob_service(app, request)),
+    },
+    Route {
+        operation: "BlobServices_SetServiceProperties",
+        method: Method::PUT,
+        pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}/blobServices/default",
+        access: Access::Action("Microsoft.Storage/storageAccounts/blobServices/write"),
+        handler: |app, request| Box::pin(set_blob_service(app, request)),
     },
     Route {
         operation: "BlobContainers_List",
@@ -38,23 +49,46 @@ pub const ROUTES: &[Route] = &[
     },
 ];
 
-async fn blob_service(app: Arc<App>, request: Request) -> ApiResult<Answer> {
-    let account = existing_account(&app, request.granted()?, &request.path.id).await?;
-    let shown = body(&account);
-    Ok(Answer::ok(json!({
+/// The blob service in Azure's shape. `blobkeep` says what the last look found at the account itself; nothing, if nobody looked.
+pub(in crate::api) fn service_body(account: &StorageAccount, service: &BlobService) -> Value {
+    let shown = body(account);
+    let mut properties = service.settings.render();
+    if let Some(seen) = service.versions_seen {
+        if seen {
+            properties["isVersioningEnabled"] = json!(true);
+            properties["changeFeed"]["enabled"] = json!(true);
+        }
+        properties["blobkeep"] = json!({ "keepsVersions": seen });
+    }
+    json!({
         "sku": shown["sku"],
         "id": format!("{}/blobServices/default", account.id),
         "name": "default",
         "type": "Microsoft.Storage/storageAccounts/blobServices",
-        "properties": {
-            "cors": { "corsRules": [] },
-            "deleteRetentionPolicy": { "allowPermanentDelete": false, "enabled": false },
-            "containerDeleteRetentionPolicy": { "enabled": false },
-            "isVersioningEnabled": false,
-            "changeFeed": { "enabled": false },
-            "restorePolicy": { "enabled": false },
-        },
-    })))
+        "properties": properties,
+    })
+}
+
+async fn blob_service(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let granted = request.granted()?;
+    let mut reader = app.db.read().await?;
+    let account = find_account(&mut reader, granted, &request.path.id).await?;
+    let service = db::blob_services::get(&mut reader, granted, &fold(&account.id)).await?;
+    Ok(Answer::ok(service_body(&account, &service)))
+}
+
+/// What a request does not name stays as it is.
+async fn set_blob_service(app: Arc<App>, request: Request) -> ApiResult<Answer> {
+    let granted = request.granted()?;
+    let change: Change = request.typed(blob_service::MEMBERS)?;
+    let mut tx = app.db.write().await?;
+    let account = find_account(&mut tx, granted, &request.path.id).await?;
+    let key = fold(&account.id);
+    let mut service = db::blob_services::get(&mut tx, granted, &key).await?;
+    service.settings.change(&change, service.protection.as_mut())?;
+    db::blob_services::put(&mut tx, granted, &key, &service, request.now).await?;
+    tx.commit().await?;
+    Ok(Answer::ok(service_body(&account, &service)))
 }
 
 fn container_body(account: &StorageAccount, container: &BrowsedContainer) -> Value {
@@ -90,7 +124,7 @@ async fn browse(app: &App, request: &Request) -> ApiResult<(StorageAccount, Vec<
     let account = existing_account(app, granted, &request.path.id).await?;
     let not_connected = || ApiError::of(ErrorCode::StorageAccountNotConnected, &[("account", &account.name)]);
     let mut reader = app.db.read().await?;
-    let key = blobkeep_arm::id::fold(&account.id);
+    let key = fold(&account.id);
     let connection = db::storage_accounts::connection(&mut reader, granted, &app.sealer, &key).await?;
     drop(reader);
     let connection = connection.ok_or_else(not_connected)?;

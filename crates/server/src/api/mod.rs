@@ -97,6 +97,7 @@ pub fn routes() -> Vec<&'static Route> {
         blobkeep::search::ROUTES,
         blobkeep::diff::ROUTES,
         blobkeep::verify::ROUTES,
+        blobkeep::accounts::ROUTES,
         // One line per further resource follows here.
     ];
     tables.iter().flat_map(|table| table.iter()).collect()

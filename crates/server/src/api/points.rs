@@ -16,6 +16,7 @@ use crate::db;
 use crate::db::instances::StoredInstance;
 use crate::db::points::Point;
 use crate::error::ApiResult;
+use crate::jobs::restorable_ranges;
 
 const READ: &str = "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read";
 
@@ -82,42 +83,20 @@ async fn get(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     Ok(Answer::ok(render(&stored, &point)))
 }
 
-/// The range of the operational tier: between the oldest state that is kept and the last completed look at the account. The vault has
-/// points, not ranges.
+/// What the operational tier can bring back. The vault has points, not ranges.
 async fn find_ranges(app: Arc<App>, request: Request) -> ApiResult<Answer> {
     let wanted = RangeRequest::parse(&request.json_or_null()?)?;
     let mut reader = app.db.read().await?;
     let (_, stored) = instances::require(&mut reader, &request).await?;
-    let mut ranges = Vec::new();
-    if wanted.store == DataStore::OperationalStore
-        && let Some((start, end)) = operational_range(&mut reader, &request, &stored).await?
-    {
-        let start = wanted.start.map_or(start, |from| from.max(start));
-        let end = wanted.end.map_or(end, |until| until.min(end));
-        if start <= end {
-            ranges.push((start, end));
+    let mut shown = Vec::new();
+    if wanted.store == DataStore::OperationalStore {
+        for range in restorable_ranges(&mut reader, request.granted()?, &stored, request.now).await? {
+            let start = wanted.start.map_or(range.start, |from| from.max(range.start));
+            let end = wanted.end.map_or(range.end, |until| until.min(range.end));
+            if start <= end {
+                shown.push((start, end));
+            }
         }
     }
-    Ok(Answer::ok(render_ranges(&stored.name, &ranges)))
-}
-
-/// From when to when any second can be restored, µs.
-pub(super) async fn operational_range(
-    conn: &mut db::Conn,
-    request: &Request,
-    stored: &StoredInstance,
-) -> ApiResult<Option<(i64, i64)>> {
-    let granted = request.granted()?;
-    let filter = PointFilter::default();
-    let points = db::points::list(conn, granted, &stored.key, DataStore::OperationalStore, filter).await?;
-    let (Some(newest), Some(oldest)) = (points.first(), points.last()) else { return Ok(None) };
-    let policy = db::policies::get(conn, granted, &stored.policy_key).await?;
-    let Some(retention) = policy.and_then(|policy| policy.policy.operational_retention()) else { return Ok(None) };
-    let horizon = retention.after(request.now, -1, &jiff::tz::TimeZone::UTC).unwrap_or(i64::MIN);
-    let last_look = crate::jobs::last_look(conn, &stored.instance_uuid).await?.unwrap_or(newest.created_at);
-    let (start, end) = (
-        oldest.created_at.max(horizon).max(stored.configured_at.unwrap_or(i64::MIN)),
-        newest.created_at.max(last_look),
-    );
-    Ok((start <= end).then_some((start, end)))
+    Ok(Answer::ok(render_ranges(&stored.name, &shown)))
 }

@@ -86,7 +86,9 @@ async fn stop(app: Arc<App>, request: Request, state: ProtectionState) -> ApiRes
     let mut tx = app.db.write().await?;
     let (vault, stored) = instances::require(&mut tx, &request).await?;
     approval.check(&mut tx, &request, &vault, critical).await?;
-    if !policy_of(&mut tx, &request, &stored).await?.policy.is_vaulted() {
+    let is_vaulted = policy_of(&mut tx, &request, &stored).await?.policy.is_vaulted();
+    // Azure cannot keep what lies in the account; here the journal is ours, and the owner of the service may allow it.
+    if !is_vaulted && !app.config.operational.allow_stop {
         return Err(ApiError::of(ErrorCode::UserErrorStopProtectionNotSupportedForBlobOperationalBackup, &[]));
     }
     let is_stoppable = matches!(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use blobkeep_arm::guard::{CriticalOperation, operation_requests};
 use blobkeep_arm::instance::ProtectionState;
 use blobkeep_arm::restore::{RecoveryOption, RestoreRequest, RestoreSelection, RestoreSource};
-use blobkeep_arm::time::format_instant;
 use blobkeep_arm::vault::CrossSubscriptionRestore;
 use blobkeep_arm::word::DataStore;
 use blobkeep_arm::{ApiError, ErrorCode, ResourceId};
@@ -14,7 +13,7 @@ use http::Method;
 use super::critical::Approval;
 use super::instances::{self, authorize_account, bad_account_id};
 use super::operations::{self, Beginning};
-use super::{Access, Answer, Request, Route, points};
+use super::{Access, Answer, Request, Route};
 use crate::App;
 use crate::config::Waiting;
 use crate::db::instances::StoredInstance;
@@ -23,6 +22,7 @@ use crate::db::vaults::Vault;
 use crate::db::{self, Conn};
 use crate::error::ApiResult;
 use crate::jobs::spec::{JobSpec, RestoreSpec, ValidateRestoreSpec};
+use crate::jobs::{range_at, restorable_ranges};
 
 /// Routes of this file.
 pub const ROUTES: &[Route] = &[
@@ -146,18 +146,8 @@ async fn check_point(conn: &mut Conn, request: &Request, stored: &StoredInstance
 }
 
 async fn check_time(conn: &mut Conn, request: &Request, stored: &StoredInstance, time: i64) -> ApiResult<()> {
-    let range = points::operational_range(conn, request, stored).await?;
-    let reason = match range {
-        Some((start, end)) if (start..=end).contains(&time) => return Ok(()),
-        Some((start, end)) => {
-            format!("the restorable range is from {} to {}", format_instant(start), format_instant(end))
-        }
-        None => "the operational tier of this backup instance has no restorable range yet".to_owned(),
-    };
-    Err(ApiError::of(
-        ErrorCode::UserErrorInvalidRecoveryPointInTime,
-        &[("time", &format_instant(time)), ("reason", &reason)],
-    ))
+    let ranges = restorable_ranges(conn, request.granted()?, stored, request.now).await?;
+    range_at(&ranges, time).map(drop)
 }
 
 async fn validate(app: Arc<App>, request: Request) -> ApiResult<Answer> {

@@ -155,7 +155,11 @@ pub async fn existing_account(app: &App, granted: &Granted, id: &ResourceId) -> 
 }
 
 /// The same on a connection that the caller holds.
-async fn find_account(conn: &mut Conn, granted: &Granted, id: &ResourceId) -> ApiResult<StorageAccount> {
+pub(in crate::api) async fn find_account(
+    conn: &mut Conn,
+    granted: &Granted,
+    id: &ResourceId,
+) -> ApiResult<StorageAccount> {
     find_group(conn, granted, id).await?;
     let name = id.name_of("storageAccounts").unwrap_or_default();
     let key = id.scope().attach("Microsoft.Storage", "storageAccounts", name).folded();

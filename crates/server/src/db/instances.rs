@@ -173,9 +173,17 @@ pub async fn set_configured(
 pub async fn clear_schedule(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
     query("UPDATE backup_instances SET configured_at = NULL, next_run_at = NULL, look_at = NULL WHERE key = $1")
         .bind(key)
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
+    if let Some(uuid) = uuid_of(conn, key).await? {
+        super::operational_ranges::close(conn, &uuid).await?;
+    }
     Ok(())
+}
+
+async fn uuid_of(conn: &mut Conn, key: &str) -> DbResult<Option<String>> {
+    let row = query("SELECT instance_uuid FROM backup_instances WHERE key = $1").bind(key).fetch_optional(conn).await?;
+    Ok(row.map(|row| row.try_get("instance_uuid")).transpose()?)
 }
 
 /// Sets the next scheduled backup.
@@ -363,23 +371,41 @@ pub async fn look_no_later_than(conn: &mut Conn, _granted: &Granted, latest: i64
     Ok(())
 }
 
-/// The protected instances that the operational tier is to look at and that no backup or restore works on, the longest waiting first.
+/// An instance that the operational tier is to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueLook {
+    /// Folded id.
+    pub key: String,
+    /// A backup of it waits or runs: the look may follow the feed of changes, and make no point.
+    pub is_backed_up: bool,
+}
+
+/// The protected instances that the operational tier is to look at, the longest waiting first. Not those that a restore works on, and of those
+/// that are backed up only the ones whose account keeps versions.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
-pub async fn due_looks(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> DbResult<Vec<String>> {
+pub async fn due_looks(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64) -> DbResult<Vec<DueLook>> {
     let rows = query(
-        "SELECT key FROM backup_instances i
-         WHERE look_at <= $1 AND protection_state IN ('ProtectionConfigured', 'ProtectionError')
-           AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.instance_key = i.key AND j.kind IN ('backup', 'restore')
-                             AND j.status IN ('Queued', 'InProgress'))
+        "SELECT key, backups FROM
+           (SELECT i.key, i.look_at, i.instance_uuid,
+              (SELECT COUNT(*) FROM jobs j WHERE j.instance_key = i.key AND j.kind = 'backup'
+                 AND j.status IN ('Queued', 'InProgress')) AS backups
+            FROM backup_instances i
+            WHERE i.look_at <= $1 AND i.protection_state IN ('ProtectionConfigured', 'ProtectionError')
+              AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.instance_key = i.key AND j.kind = 'restore'
+                                AND j.status IN ('Queued', 'InProgress'))) due
+         WHERE backups = 0 OR EXISTS (SELECT 1 FROM operational_ranges r
+                                      WHERE r.instance_uuid = due.instance_uuid AND r.is_open = 1 AND r.base IS NOT NULL)
          ORDER BY look_at, key LIMIT $2",
     )
     .bind(now)
     .bind(limit)
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Ok(row.try_get("key")?)).collect()
+    rows.iter()
+        .map(|row| Ok(DueLook { key: row.try_get("key")?, is_backed_up: row.try_get::<i64>("backups")? > 0 }))
+        .collect()
 }
 
 /// The deleted instances whose time is over.
@@ -403,6 +429,10 @@ pub async fn purgeable(conn: &mut Conn, _granted: &Granted, now: i64) -> DbResul
 pub async fn purge(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<()> {
     super::role_assignments::delete_within(conn, granted, key).await?;
     super::stamps::forget(conn, key).await?;
+    if let Some(uuid) = uuid_of(conn, key).await? {
+        super::operational_ranges::close(conn, &uuid).await?;
+        super::operational_ranges::forget_before(conn, &uuid, i64::MAX).await?;
+    }
     query("DELETE FROM recovery_points WHERE instance_key = $1").bind(key).execute(&mut *conn).await?;
     query("DELETE FROM backup_instances WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())

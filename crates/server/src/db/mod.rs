@@ -5,6 +5,7 @@
 //! touches a resource takes a [`crate::auth::Granted`], so that an unchecked path does not compile. No function here may begin a
 //! transaction of its own: the caller decides what belongs together. Statements go through [`query`], for it alone knows the database.
 
+pub mod blob_services;
 pub mod deleted_vaults;
 mod dialect;
 pub mod exports;
@@ -15,6 +16,7 @@ pub mod jobs;
 pub mod leases;
 pub mod locks;
 pub mod meta;
+pub mod operational_ranges;
 pub mod operations;
 pub mod place;
 pub mod points;

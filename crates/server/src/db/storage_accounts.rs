@@ -186,6 +186,7 @@ pub async fn of_name(conn: &mut Conn, subscription_id: &str, name: &str) -> DbRe
 /// [`DbError`] when the database fails.
 pub async fn delete(conn: &mut Conn, _granted: &Granted, key: &str) -> DbResult<()> {
     super::stamps::forget(conn, key).await?;
+    super::blob_services::forget(conn, key).await?;
     query("DELETE FROM storage_accounts WHERE key = $1").bind(key).execute(conn).await?;
     Ok(())
 }

@@ -22,6 +22,12 @@ pub(super) struct OpenAccount {
     pub(super) target: Arc<dyn Target>,
 }
 
+/// Opens accounts that a process brings along itself, instead of by their connections.
+pub trait AccountOpener: Send + Sync {
+    /// The account of that folded id, for reading and for writing; none: it is opened by its connection.
+    fn open(&self, account_key: &str) -> Option<(Arc<dyn Source>, Arc<dyn Target>)>;
+}
+
 /// Opens the account of that folded id.
 pub(super) async fn open(app: &App, key: &str, id: &str) -> Result<OpenAccount, Fault> {
     let granted = Granted::service();
@@ -34,6 +40,9 @@ pub(super) async fn open(app: &App, key: &str, id: &str) -> Result<OpenAccount, 
     let Some(connection) = connection else {
         return Err(ApiError::of(ErrorCode::UserErrorStorageAccountNotConnected, &[("account", id)]).into());
     };
+    if let Some((source, target)) = app.opener.as_ref().and_then(|opener| opener.open(key)) {
+        return Ok(OpenAccount { source: app.limits.source(source), target: app.limits.target(target) });
+    }
     let opened = translate(&app.config, &connection).and_then(|connection| {
         Ok(OpenAccount {
             source: app.limits.source(connection.open_source()?),

@@ -19,7 +19,7 @@ use super::spec::{
 };
 use super::watch::Watch;
 use super::worker::Done;
-use super::{accounts, expire, immutability, operational};
+use super::{accounts, effects, expire, immutability, operational};
 use crate::App;
 use crate::auth::{Granted, Rights};
 use crate::db::{self, instances::StoredInstance, jobs::Job, policies::StoredPolicy, vaults::Vault};
@@ -70,18 +70,42 @@ pub(super) async fn check_rights(app: &App, subject: &Subject, actions: &[&str],
 
 /// The same, given the vault alone.
 pub(super) async fn check_rights_of(app: &App, vault: &Vault, actions: &[&str], account: &str) -> Result<(), Fault> {
-    let principal = vault.principal_id.clone().unwrap_or_default();
-    let rights = Rights::of(app, &principal).await?;
-    match actions.iter().find(|action| !rights.allow(action, account)) {
+    match missing_right(app, vault, actions, account).await? {
         None => Ok(()),
-        Some(missing) => Err(missing_permission(&principal, Some(missing), Some(&account.to_owned()))),
+        Some(missing) => {
+            let principal = vault.principal_id.as_deref().unwrap_or_default();
+            Err(missing_permission(principal, Some(missing), Some(&account.to_owned())))
+        }
     }
 }
 
-/// Everything that a backup of the instance will need.
-async fn check_instance(app: &App, vault: &Vault, instance: &BackupInstance) -> Result<(), Fault> {
+/// Whether the vault's identity is allowed all of `actions` on the account.
+pub(super) async fn has_rights_of(app: &App, vault: &Vault, actions: &[&str], account: &str) -> db::DbResult<bool> {
+    Ok(missing_right(app, vault, actions, account).await?.is_none())
+}
+
+async fn missing_right<'a>(
+    app: &App,
+    vault: &Vault,
+    actions: &[&'a str],
+    account: &str,
+) -> db::DbResult<Option<&'a str>> {
+    let rights = Rights::of(app, vault.principal_id.as_deref().unwrap_or_default()).await?;
+    Ok(actions.iter().copied().find(|action| !rights.allow(action, account)))
+}
+
+/// Everything that protecting the instance by a policy will need.
+async fn check_instance(
+    app: &App,
+    vault: &Vault,
+    instance: &BackupInstance,
+    policy: Option<&StoredPolicy>,
+) -> Result<(), Fault> {
     let account = &instance.data_source_info.resource_id;
     check_rights_of(app, vault, BACKUP_ACTIONS, account).await?;
+    if let Some(policy) = policy {
+        effects::check(app, vault, policy, account).await?;
+    }
     let opened = accounts::open(app, &fold(account.trim_end_matches('/')), account).await?;
     missing_containers(opened.source.as_ref(), &instance.selection(), account).await
 }
@@ -89,11 +113,13 @@ async fn check_instance(app: &App, vault: &Vault, instance: &BackupInstance) -> 
 /// Looks whether an instance could be protected.
 pub(super) async fn validate(app: &Arc<App>, _job: &Job, spec: &ValidateBackupSpec) -> Result<Done, Fault> {
     let mut reader = app.db.read().await?;
-    let vault = db::vaults::get(&mut reader, &Granted::service(), &spec.vault_key).await?;
+    let granted = Granted::service();
+    let vault = db::vaults::get(&mut reader, &granted, &spec.vault_key).await?;
+    let policy = db::policies::get(&mut reader, &granted, &spec.policy_key).await?;
     drop(reader);
     let vault = vault
         .ok_or_else(|| ApiError::of(ErrorCode::UserErrorGenericResourceNotFound, &[("resource", &spec.vault_key)]))?;
-    check_instance(app, &vault, &spec.instance).await?;
+    check_instance(app, &vault, &spec.instance, policy.as_ref()).await?;
     Ok(Done::completed())
 }
 
@@ -146,7 +172,7 @@ async fn set_state(
 /// Nothing reports `ProtectionConfigured` that is not being backed up: the continuous tier takes its first point before.
 async fn protect(app: &Arc<App>, job: &Job, subject: &Subject, watch: &Watch) -> Result<Done, Fault> {
     let granted = Granted::service();
-    check_instance(app, &subject.vault, &subject.instance.instance).await?;
+    check_instance(app, &subject.vault, &subject.instance.instance, Some(&subject.policy)).await?;
     let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
     let chain = Chain::instance(&vault, &subject.instance.instance_uuid).map_err(|e| internal(&e.to_string()))?;
     chain.load().await.map_err(|e| of_engine(&e, &subject.account_id))?;
@@ -158,7 +184,8 @@ async fn protect(app: &Arc<App>, job: &Job, subject: &Subject, watch: &Watch) ->
             db::operations::finish(&mut writer, operation, Ok(()), app.now()).await?;
             writer.commit().await?;
         }
-        operational::look(app, subject, watch).await?;
+        effects::apply(app, subject).await?;
+        operational::look(app, subject, true, watch).await?;
     }
     let next = next_run(&subject.policy.policy, app.now())?;
     let mut writer = app.db.write().await?;
@@ -173,7 +200,10 @@ async fn protect(app: &Arc<App>, job: &Job, subject: &Subject, watch: &Watch) ->
 pub(super) async fn update(app: &Arc<App>, job: &Job, spec: &UpdateInstanceSpec, watch: &Watch) -> Result<Done, Fault> {
     let granted = Granted::service();
     let before = Subject::load(app, &spec.instance_key).await?;
-    if let Err(fault) = check_instance(app, &before.vault, &spec.instance).await {
+    let mut reader = app.db.read().await?;
+    let policy = db::policies::get(&mut reader, &granted, &spec.policy_key).await?;
+    drop(reader);
+    if let Err(fault) = check_instance(app, &before.vault, &spec.instance, policy.as_ref()).await {
         // What was protected before still is.
         let state = match before.instance.configured_at {
             Some(_) => ProtectionState::ProtectionConfigured,

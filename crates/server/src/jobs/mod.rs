@@ -8,6 +8,7 @@ pub mod spec;
 
 mod accounts;
 mod backup;
+mod effects;
 mod engine;
 mod expire;
 mod fault;
@@ -30,13 +31,14 @@ use std::sync::Arc;
 use tokio::sync::watch as signal;
 use tokio::task::JoinHandle;
 
-pub use accounts::SourceBrowser;
+pub use accounts::{AccountOpener, SourceBrowser};
+pub(crate) use effects::{protecting_instance, undo as undo_protection};
 pub use engine::Vaults;
 pub(crate) use expire::expiry_under;
 pub use exports::forget as forget_exports;
 pub(crate) use fault::missing_key;
 pub use limits::Limits;
-pub use operational::last_look;
+pub use operational::{Range, look_around, range_at, restorable_ranges};
 pub(crate) use verify::last_report as last_verification;
 
 use crate::App;

@@ -1,18 +1,16 @@
 //! The job that brings a state back, and its validation.
 
+mod in_place;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use blobkeep_arm::error::{ApiError, ErrorCode};
 use blobkeep_arm::id::fold;
 use blobkeep_arm::job::JobStatus;
-use blobkeep_arm::point::PointFilter;
 use blobkeep_arm::restore::RecoveryOption;
-use blobkeep_arm::word::DataStore;
 use blobkeep_vault::point::Point;
-use blobkeep_vault::restore::{
-    self, ContainerSelection, InPlaceOptions, Instant, Journal, NameRange, RestoreOptions, RestoreState, Selection,
-};
+use blobkeep_vault::restore::{self, ContainerSelection, Journal, RestoreOptions, RestoreState, Selection};
 use blobkeep_vault::{Error, OnConflict, Target, Vault};
 use serde_json::json;
 
@@ -41,11 +39,19 @@ const IN_PLACE_ACTIONS: &[&str] = &[
     "Microsoft.Storage/storageAccounts/restoreBlobRanges/action",
 ];
 
+/// The state that is brought back.
+enum Wanted {
+    /// That of a point.
+    State(Box<Point>),
+    /// That of an instant, of an account that keeps versions; microseconds.
+    At(i64),
+}
+
 /// A restore with everything that belongs to it, open.
 struct Prepared {
     subject: Subject,
     vault: Arc<Vault>,
-    point: Point,
+    wanted: Wanted,
     account: accounts::OpenAccount,
     actions: &'static [&'static str],
 }
@@ -58,8 +64,14 @@ async fn prepare(app: &App, spec: &RestoreSpec) -> Result<Prepared, Fault> {
     check_unlocked(app, &target_key, &spec.target).await?;
     let account = accounts::open(app, &target_key, &spec.target).await?;
     let vault = app.vaults.for_job(app, &subject.vault.vault_uuid).await?;
-    let point = point(app, &subject, &vault, spec).await?;
-    Ok(Prepared { subject, vault, point, account, actions })
+    let wanted = match &spec.point {
+        PointReference::ById(id) => {
+            let id = id.replace('-', "").to_lowercase();
+            Wanted::State(Box::new(point(&subject, &vault, &id, spec).await?))
+        }
+        PointReference::ByTime(time) => in_place::wanted_at(app, &subject, &vault, *time, spec).await?,
+    };
+    Ok(Prepared { subject, vault, wanted, account, actions })
 }
 
 /// Nothing is written where somebody put a read-only lock.
@@ -76,47 +88,14 @@ async fn check_unlocked(app: &App, target_key: &str, target: &str) -> Result<(),
     Err(ApiError::of(ErrorCode::UserErrorStorageAccountInLockedState, &values).into())
 }
 
-async fn point(app: &App, subject: &Subject, vault: &Vault, spec: &RestoreSpec) -> Result<Point, Fault> {
-    let uuid = &subject.instance.instance_uuid;
-    let id = match &spec.point {
-        PointReference::ById(id) => id.replace('-', "").to_lowercase(),
-        PointReference::ByTime(time) => point_at(app, subject, *time).await?,
-    };
-    Point::get(vault, uuid, &id).await.map_err(|e| match e {
-        Error::NotFound(_) => ApiError::of(
-            ErrorCode::UserErrorRestorePointNotFound,
-            &[("point", &id), ("instance", &subject.instance.id)],
-        )
-        .into(),
+async fn point(subject: &Subject, vault: &Vault, id: &str, spec: &RestoreSpec) -> Result<Point, Fault> {
+    Point::get(vault, &subject.instance.instance_uuid, id).await.map_err(|e| match e {
+        Error::NotFound(_) => {
+            let values = [("point", id), ("instance", &subject.instance.id)];
+            ApiError::of(ErrorCode::UserErrorRestorePointNotFound, &values).into()
+        }
         other => of_engine(&other, &spec.target),
     })
-}
-
-/// The state of the last look that was completed at that time.
-async fn point_at(app: &App, subject: &Subject, time: i64) -> Result<String, Fault> {
-    let mut reader = app.db.read().await?;
-    let (granted, key) = (Granted::service(), &subject.instance.key);
-    let filter = PointFilter { until: Some(time), ..PointFilter::default() };
-    let points = db::points::list(&mut reader, &granted, key, DataStore::OperationalStore, filter).await?;
-    let last_look = super::operational::last_look(&mut reader, &subject.instance.instance_uuid).await?;
-    let refused = |reason: &str| {
-        let time = blobkeep_arm::time::format_instant(time);
-        Fault::from(ApiError::of(
-            ErrorCode::UserErrorInvalidRecoveryPointInTime,
-            &[("time", &time), ("reason", reason)],
-        ))
-    };
-    if subject.instance.configured_at.is_some_and(|configured_at| time < configured_at) {
-        return Err(refused("it lies before the present protection began"));
-    }
-    if last_look.is_none_or(|last_look| time > last_look) {
-        return Err(refused("the account has not been looked at since"));
-    }
-    points
-        .into_iter()
-        .next()
-        .map(|point| point.id)
-        .ok_or_else(|| refused("it lies before the first state that was kept"))
 }
 
 fn selection(spec: &RestoreSpec) -> Selection {
@@ -135,40 +114,6 @@ fn selection(spec: &RestoreSpec) -> Selection {
     Selection { containers, ..Selection::default() }
 }
 
-fn ranges(spec: &RestoreSpec) -> Vec<NameRange> {
-    match &spec.selection {
-        spec::Selection::All => Vec::new(),
-        spec::Selection::Ranges(parts) => parts
-            .iter()
-            .map(|part| {
-                NameRange::new(part.min.as_deref().unwrap_or_default(), part.max.as_deref().unwrap_or_default())
-            })
-            .collect(),
-        spec::Selection::Containers(parts) => parts
-            .iter()
-            .flat_map(|part| match part.prefixes.as_slice() {
-                [] => vec![NameRange::container(&part.container)],
-                prefixes => prefixes.iter().map(|prefix| prefix_range(&part.container, prefix)).collect(),
-            })
-            .collect(),
-    }
-}
-
-/// The names of a container that start with a prefix.
-fn prefix_range(container: &str, prefix: &str) -> NameRange {
-    // The first name after all of them: the last character that has a successor, raised by one.
-    let mut characters: Vec<char> = prefix.chars().collect();
-    let mut max = NameRange::container(container).max;
-    while let Some(last) = characters.pop() {
-        let after = char::from_u32(u32::from(last) + 1).or((last == '\u{d7ff}').then_some('\u{e000}'));
-        if let Some(after) = after {
-            max = format!("{container}/{}{after}", characters.iter().collect::<String>());
-            break;
-        }
-    }
-    NameRange { min: format!("{container}/{prefix}"), max }
-}
-
 /// What happens to blobs and containers that are there.
 fn on_conflict(spec: &RestoreSpec) -> OnConflict {
     match spec.option {
@@ -182,14 +127,15 @@ fn on_conflict(spec: &RestoreSpec) -> OnConflict {
 /// Looks whether a restore would work: rights, point, target, clashes, names.
 pub(super) async fn validate(app: &Arc<App>, _job: &Job, spec: &ValidateRestoreSpec) -> Result<Done, Fault> {
     let prepared = prepare(app, &spec.restore).await?;
-    if !spec.restore.in_place {
-        plan(&prepared, &spec.restore, &RestoreState::default()).await?;
+    // In place nothing is in the way; whether every byte is there is looked at by the job, before it writes anything.
+    if let (false, Wanted::State(point)) = (spec.restore.in_place, &prepared.wanted) {
+        plan(&prepared, point, &spec.restore, &RestoreState::default()).await?;
     }
     Ok(Done::completed())
 }
 
 /// Refuses, with the names, a restore whose containers are there already.
-async fn plan(prepared: &Prepared, spec: &RestoreSpec, state: &RestoreState) -> Result<(), Fault> {
+async fn plan(prepared: &Prepared, point: &Point, spec: &RestoreSpec, state: &RestoreState) -> Result<(), Fault> {
     let engine = |e: Error| match e {
         Error::NotFound(reason) => {
             ApiError::of(ErrorCode::UserErrorContainerNotFoundForPointInTimeRestore, &[("containers", &reason)]).into()
@@ -199,7 +145,7 @@ async fn plan(prepared: &Prepared, spec: &RestoreSpec, state: &RestoreState) -> 
     let options =
         RestoreOptions { selection: selection(spec), on_conflict: OnConflict::Overwrite, ..RestoreOptions::default() };
     let target: &dyn Target = prepared.account.target.as_ref();
-    let plan = restore::plan(&prepared.vault, &prepared.point, target, &options, state).await.map_err(engine)?;
+    let plan = restore::plan(&prepared.vault, point, target, &options, state).await.map_err(engine)?;
     let mut clashes = Vec::new();
     for container in &plan.containers {
         let is_there = target.container(&container.name).await.map_err(|e| engine(e.into()))?.is_some();
@@ -233,40 +179,46 @@ impl Journal for RowJournal<'_> {
 
 /// Does the job.
 pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &Watch) -> Result<Done, Fault> {
+    let outcome = bring_back(app, job, spec, watch).await;
+    if spec.in_place {
+        // What it has changed, and what was not looked at meanwhile, is looked at as soon as it has ended.
+        let mut writer = app.db.write().await?;
+        db::instances::set_look_at(&mut writer, &Granted::service(), &spec.instance_key, Some(app.now())).await?;
+        writer.commit().await?;
+    }
+    outcome
+}
+
+async fn bring_back(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &Watch) -> Result<Done, Fault> {
     let prepared = prepare(app, spec).await?;
     watch.need(NeededRights {
         principal_id: prepared.subject.vault.principal_id.clone().unwrap_or_default(),
         actions: prepared.actions.to_vec(),
         scopes: vec![spec.target.clone()],
     });
-    let stamp = PointStamp { id: prepared.point.job.clone(), time: Some(prepared.point.started_at.0) };
+    let stamp = match &prepared.wanted {
+        Wanted::State(point) => PointStamp { id: point.job.clone(), time: Some(point.started_at.0) },
+        // An instant is no point, and has no id.
+        Wanted::At(time) => PointStamp { id: String::new(), time: Some(*time) },
+    };
     watch.tell(|told| told.source_point = Some(stamp));
     let state: RestoreState = match job.state.get("restore") {
         Some(kept) => serde_json::from_value(kept.clone()).unwrap_or_default(),
         None => RestoreState::default(),
     };
     let journal = RowJournal(watch);
-    let done = if spec.in_place {
-        let options = InPlaceOptions { ranges: ranges(spec), scratch: app.config.data_dir.join("scratch") };
-        let accounts::OpenAccount { source, target } = prepared.account;
-        restore::run_in_place(
-            &prepared.vault,
-            Instant::Point(&prepared.point),
-            source,
-            target,
-            &options,
-            state,
-            &journal,
-            watch,
-        )
-        .await
-    } else {
-        plan(&prepared, spec, &state).await?;
-        let tier = spec.tier.map(|tier| tier.as_str().to_owned());
-        let options = RestoreOptions { selection: selection(spec), on_conflict: on_conflict(spec), tier };
-        restore::run(&prepared.vault, &prepared.point, prepared.account.target, &options, state, &journal, watch).await
+    let state = match &prepared.wanted {
+        Wanted::State(point) if !spec.in_place => {
+            plan(&prepared, point, spec, &state).await?;
+            let tier = spec.tier.map(|tier| tier.as_str().to_owned());
+            let options = RestoreOptions { selection: selection(spec), on_conflict: on_conflict(spec), tier };
+            let target = prepared.account.target.clone();
+            restore::run(&prepared.vault, point, target, &options, state, &journal, watch)
+                .await
+                .map_err(|e| of_engine(&e, &spec.target))?
+        }
+        _ => in_place::run(app, &prepared, spec, state, &journal, watch).await?,
     };
-    let state = done.map_err(|e| of_engine(&e, &spec.target))?;
     let counts = &state.counts;
     watch.tell(|told| {
         told.transferred_bytes = Some(counts.written_bytes);

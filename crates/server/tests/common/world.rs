@@ -69,6 +69,35 @@ impl World {
         world
     }
 
+    /// The same under the policy that `policy` makes for a first backup at that instant.
+    pub async fn configured_by(change: impl FnOnce(&mut Config), policy: impl FnOnce(i64) -> Value) -> Self {
+        let world = Self::prepared(SystemClock.now_micros(), true, change, json!({}), policy).await;
+        world.tick().await;
+        assert_eq!(world.protection_state().await, "ProtectionConfigured");
+        world
+    }
+
+    /// Looks at the accounts whose look is due now.
+    pub async fn look(&self) {
+        blobkeep_server::jobs::look_around(self.service.running.app()).await.unwrap();
+    }
+
+    /// The restorable ranges of the operational tier, microseconds.
+    pub async fn ranges(&self) -> Vec<(i64, i64)> {
+        let body = json!({ "sourceDataStoreType": "OperationalStore" });
+        let path = format!("{}/findRestorableTimeRanges", self.instance);
+        let got = self.service.call("POST", &path, Some(body)).await.expect(200);
+        let instant = |text: &Value| blobkeep_arm::time::parse_instant(text.as_str().unwrap()).unwrap();
+        let ranges = got.body["properties"]["restorableTimeRanges"].as_array().unwrap();
+        ranges.iter().map(|range| (instant(&range["startTime"]), instant(&range["endTime"]))).collect()
+    }
+
+    /// Path of the protected account.
+    pub fn account(&self) -> String {
+        let group = self.vault.split("/providers/").next().unwrap();
+        format!("{group}/providers/Microsoft.Storage/storageAccounts/source")
+    }
+
     /// The same world with another process of the service, whose configuration `change` has seen, and where nothing happens but by
     /// [`Self::tick`].
     pub async fn restarted(self, change: impl FnOnce(&mut Config)) -> Self {

@@ -5,7 +5,8 @@ use blobkeep_arm::instance::{Deletion, ProtectionState};
 use blobkeep_arm::point::{PointFilter, PointState};
 use blobkeep_arm::stamp::Change;
 use blobkeep_arm::word::DataStore;
-use blobkeep_server::db::instances;
+use blobkeep_server::db::instances::{self, DueLook};
+use blobkeep_server::db::operational_ranges::{self, JournalPlace, StoredRange};
 use blobkeep_server::db::points::{self, Point};
 use blobkeep_server::db::{jobs, policies, stamps};
 use blobkeep_server::jobs::spec::{BackupSpec, BackupTrigger, JobSpec};
@@ -98,10 +99,13 @@ pub(crate) async fn instances_are_due_for_backups_and_looks(stage: &Stage) {
     instances::set_next_run(&mut tx, granted, &key("B"), None).await.unwrap();
     assert_eq!(instances::due(&mut tx, granted, NOW + 9, 1).await.unwrap()[0].name, "a");
 
-    assert_eq!(instances::due_looks(&mut tx, granted, NOW + 2, 9).await.unwrap(), [key("B"), key("a")]);
+    let look = |name: &str, is_backed_up: bool| DueLook { key: key(name), is_backed_up };
+    let looks =
+        async |tx: &mut blobkeep_server::db::Conn, at: i64| instances::due_looks(tx, granted, at, 9).await.unwrap();
+    assert_eq!(looks(&mut tx, NOW + 2).await, [look("B", false), look("a", false)]);
     instances::set_look_at(&mut tx, granted, &key("a"), Some(NOW + 100)).await.unwrap();
     instances::look_no_later_than(&mut tx, granted, NOW + 50).await.unwrap();
-    assert_eq!(instances::due_looks(&mut tx, granted, NOW + 50, 9).await.unwrap(), [key("B"), key("c"), key("a")]);
+    assert_eq!(looks(&mut tx, NOW + 50).await, [look("B", false), look("c", false), look("a", false)]);
     let spec = JobSpec::Backup(BackupSpec {
         instance_key: key("c"),
         rule_name: "rule".to_owned(),
@@ -111,7 +115,16 @@ pub(crate) async fn instances_are_due_for_backups_and_looks(stage: &Stage) {
     });
     jobs::enqueue(&mut tx, &new_job("backup", &fold(&vault_id("Vault")), &spec, NOW)).await.unwrap();
     instances::set_look_at(&mut tx, granted, &key("a"), None).await.unwrap();
-    assert_eq!(instances::due_looks(&mut tx, granted, NOW + 50, 9).await.unwrap(), [key("B")], "c is being backed up");
+    assert_eq!(looks(&mut tx, NOW + 50).await, [look("B", false)], "c is being backed up");
+    let uuid = instances::get(&mut tx, granted, &key("c")).await.unwrap().unwrap().instance_uuid;
+    let journal = JournalPlace { base: "base".to_owned(), segments: 0, cursor: "here".to_owned() };
+    for (is_open, journal, due) in [(true, None, 1), (true, Some(&journal), 2), (false, Some(&journal), 1)] {
+        let range = StoredRange { starts_at: NOW, ends_at: NOW, is_open, journal: journal.cloned() };
+        operational_ranges::put(&mut tx, &uuid, &range).await.unwrap();
+        let found = looks(&mut tx, NOW + 50).await;
+        assert_eq!(found.len(), due, "{range:?}");
+        assert_eq!(found.contains(&look("c", true)), due == 2);
+    }
     let page = instances::page(&mut tx, granted, &fold(&vault_id("Vault")), false, &key("a"), 1).await.unwrap();
     assert_eq!(page[0].name, "B");
 }
@@ -175,6 +188,39 @@ pub(crate) async fn points_are_remembered_listed_and_counted(stage: &Stage) {
     points::set_deleted(&mut tx, granted, &one.key, &id(2)).await.unwrap();
     assert!(points::get(&mut tx, granted, &one.key, &id(2)).await.unwrap().is_none());
     assert!(points::instances_with_expired(&mut tx, granted, NOW + 29).await.unwrap().is_empty());
+}
+
+pub(crate) async fn ranges_go_with_their_instance(stage: &Stage) {
+    let (mut tx, granted) = (stage.with_vault().await, &stage.granted);
+    let (one, two) = (instance("One", "photos"), instance("Two", "papers"));
+    let journal = JournalPlace { base: "base".to_owned(), segments: 3, cursor: "here".to_owned() };
+    let range = |starts_at: i64, journal: Option<&JournalPlace>| StoredRange {
+        starts_at,
+        ends_at: starts_at + 5,
+        is_open: true,
+        journal: journal.cloned(),
+    };
+    for each in [&one, &two] {
+        instances::create(&mut tx, granted, each).await.unwrap();
+        for range in [range(NOW, None), range(NOW + 10, None)] {
+            operational_ranges::put(&mut tx, &each.instance_uuid, &range).await.unwrap();
+        }
+    }
+    let longer = StoredRange { ends_at: NOW + 99, ..range(NOW + 10, Some(&journal)) };
+    operational_ranges::put(&mut tx, &one.instance_uuid, &longer).await.unwrap();
+    let found = operational_ranges::list(&mut tx, &one.instance_uuid).await.unwrap();
+    assert_eq!(found, [longer.clone(), range(NOW, None)], "newest first");
+
+    operational_ranges::forget_before(&mut tx, &one.instance_uuid, NOW + 50).await.unwrap();
+    assert_eq!(operational_ranges::list(&mut tx, &one.instance_uuid).await.unwrap().len(), 2, "they are open");
+    instances::clear_schedule(&mut tx, granted, &one.key).await.unwrap();
+    operational_ranges::forget_before(&mut tx, &one.instance_uuid, NOW + 50).await.unwrap();
+    let left = operational_ranges::list(&mut tx, &one.instance_uuid).await.unwrap();
+    assert_eq!(left, [StoredRange { is_open: false, ..longer }]);
+    instances::purge(&mut tx, granted, &one.key).await.unwrap();
+    assert!(operational_ranges::list(&mut tx, &one.instance_uuid).await.unwrap().is_empty());
+    let others = operational_ranges::list(&mut tx, &two.instance_uuid).await.unwrap();
+    assert_eq!(others, [range(NOW + 10, None), range(NOW, None)]);
 }
 
 pub(crate) async fn an_instance_is_purged_with_its_points(stage: &Stage) {

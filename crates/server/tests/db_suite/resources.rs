@@ -1,8 +1,10 @@
 //! Subscriptions, groups, storage accounts, guards, stamps, and the order of lists.
 
+use blobkeep_arm::blob_service::Protection;
 use blobkeep_arm::id::fold;
 use blobkeep_arm::stamp::Change;
 use blobkeep_server::accounts::Connection;
+use blobkeep_server::db::blob_services::{self, BlobService};
 use blobkeep_server::db::guard_proxies::{self, Proxy};
 use blobkeep_server::db::guards::{self, Guard};
 use blobkeep_server::db::storage_accounts::{self, StorageAccount};
@@ -90,6 +92,22 @@ pub(crate) async fn accounts_keep_their_connection(stage: &Stage) {
     assert_eq!(protected_by, Some(instance_id("One")));
     storage_accounts::delete(&mut tx, granted, &key).await.unwrap();
     assert!(storage_accounts::get(&mut tx, granted, &key).await.unwrap().is_none());
+}
+
+pub(crate) async fn blob_services_keep_what_a_protection_changed(stage: &Stage) {
+    let (mut tx, granted) = (stage.with_group().await, &stage.granted);
+    storage_accounts::put(&mut tx, granted, &account("photos")).await.unwrap();
+    let key = fold(&account_id("photos"));
+    assert_eq!(blob_services::get(&mut tx, granted, &key).await.unwrap(), BlobService::default());
+    let mut service = BlobService { protection: Some(Protection::default()), ..BlobService::default() };
+    service.settings.protect(7, service.protection.as_mut().unwrap());
+    for versions_seen in [None, Some(true), Some(false)] {
+        let service = BlobService { versions_seen, ..service };
+        blob_services::put(&mut tx, granted, &key, &service, NOW).await.unwrap();
+        assert_eq!(blob_services::get(&mut tx, granted, &key).await.unwrap(), service);
+    }
+    storage_accounts::delete(&mut tx, granted, &key).await.unwrap();
+    assert_eq!(blob_services::get(&mut tx, granted, &key).await.unwrap(), BlobService::default());
 }
 
 fn guard(name: &str) -> Guard {
