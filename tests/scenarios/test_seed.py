@@ -352,7 +352,7 @@ class TestSeedOperational(SeedStory):
         self.assertEqual(settings["deleteRetentionPolicy"]["days"], 35)
         self.assertTrue(settings["isVersioningEnabled"] and settings["changeFeed"]["enabled"])
         self.assertEqual(settings["blobkeep"], {"keepsVersions": False})
-        locks = self.arm.values(f"{self.source}/providers/Microsoft.Authorization/locks", version="2020-05-01")
+        locks = self.arm.values(f"{self.source}/providers/Microsoft.Authorization/locks")
         self.assertEqual([(lock["name"], lock["properties"]["level"]) for lock in locks], [("AzureBackupProtectionLock", "CanNotDelete")])
         self.arm.delete(self.source, version="2023-05-01").expect(409, code="ScopeLocked")
 
@@ -373,11 +373,11 @@ class TestSeedOperational(SeedStory):
 
     def test_12_what_protection_left_behind_is_undone(self) -> None:
         lock = f"{self.source}/providers/Microsoft.Authorization/locks/AzureBackupProtectionLock"
-        self.arm.get(lock, version="2020-05-01").expect(200)
+        self.arm.get(lock).expect(200)
         undo = f"{self.source}/providers/Blobkeep.DataProtection/undoProtection"
         settings = self.arm.post(undo).expect(200).json["properties"]
         self.assertEqual((settings["restorePolicy"], settings["isVersioningEnabled"]), ({"enabled": False}, False))
-        self.arm.get(lock, version="2020-05-01").expect(404)
+        self.arm.get(lock).expect(404)
 
 
 class TestSeedWholeAccount(SeedStory):
