@@ -199,6 +199,27 @@ async fn the_end_of_a_journal_is_known_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_long_journal_is_found_without_listing_it_and_a_segment_that_is_missing_before_it_is_named() {
+    let (world, _) = protected().await;
+    let vault = world.vault().await;
+    let begin = journal::end(&vault, INSTANCE).await.unwrap().unwrap();
+    let mut end = begin.clone();
+    for number in 1..=4_700 {
+        let at = Timestamp(begin.position.complete_until.0 + number);
+        let (container, name, sequence) = ("c".to_owned(), "one".to_owned(), format!("{number:08}"));
+        let next = FeedPosition { cursor: format!("{number}"), complete_until: at };
+        let changes = vec![BlobChange { container, name, at, sequence, entry: None }];
+        let page = ChangePage { changes, next, is_last: true };
+        journal::append(&vault, INSTANCE, &mut end, &page).await.unwrap();
+    }
+    assert_eq!(journal::end(&vault, INSTANCE).await.unwrap(), Some(end));
+    let names = world.names("journal/");
+    world.files.delete(&names[4_690]).await.unwrap();
+    let error = journal::end(&vault, INSTANCE).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains(&names[4_690]), "{error}");
+}
+
+#[tokio::test]
 async fn one_of_two_who_write_the_same_journal_is_told_and_so_is_who_writes_one_that_has_gone() {
     let (world, _) = protected().await;
     world.account.put("c", "one", "changed");

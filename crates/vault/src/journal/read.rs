@@ -12,32 +12,74 @@ use crate::verify::Ledger;
 use super::segment::{Change, Segment};
 use super::{JournalEnd, by_completion, check_is_no_base, file_name, first_instant, folder, is_lost, key};
 
+/// A journal of more segments than one listing holds is searched for its end instead of listed.
+const LISTED: usize = 1000;
+
 /// Numbers of the segments that are there, in order.
 async fn numbers(vault: &Vault, instance: &str, base: &str) -> Result<Vec<u64>> {
-    let folder = folder(instance, base);
     let mut numbers = Vec::new();
-    let mut after: Option<String> = None;
     loop {
-        let files = vault.store.list(&folder, after.as_deref()).await?;
-        let Some(last) = files.last() else { return Ok(numbers) };
-        after = Some(last.name.clone());
-        for file in &files {
-            let number = file.name[folder.len()..].parse().ok();
-            match number.filter(|number| file_name(instance, base, *number) == file.name) {
-                Some(number) => numbers.push(number),
-                None => return Err(Error::damaged(&file.name, "it is no segment by its name: move it away")),
-            }
+        let page = page_after(vault, instance, base, numbers.last().copied().unwrap_or(0)).await?;
+        if page.is_empty() {
+            return Ok(numbers);
         }
+        numbers.extend(page);
     }
 }
 
-/// The number of the last segment. One that is missing before it is named.
+/// Numbers behind this one, as many as one listing gives.
+async fn page_after(vault: &Vault, instance: &str, base: &str, number: u64) -> Result<Vec<u64>> {
+    let folder = folder(instance, base);
+    let after = (number > 0).then(|| file_name(instance, base, number));
+    let files = vault.store.list(&folder, after.as_deref()).await?;
+    let numbers = files.iter().map(|file| {
+        let number = file.name[folder.len()..].parse().ok();
+        number
+            .filter(|number| file_name(instance, base, *number) == file.name)
+            .ok_or_else(|| Error::damaged(&file.name, "it is no segment by its name: move it away"))
+    });
+    numbers.collect()
+}
+
+/// The number of the last segment. One that is missing shortly before it is named; who reads them all finds the others.
 async fn last_number(vault: &Vault, instance: &str, base: &str) -> Result<u64> {
-    let numbers = numbers(vault, instance, base).await?;
-    let last = numbers.last().copied().unwrap_or(0);
-    match numbers.iter().zip(1..).find(|(number, expected)| **number != *expected) {
-        Some((_, missing)) => Err(is_missing(&file_name(instance, base, missing))),
-        None => Ok(last),
+    let mut last = 0;
+    loop {
+        let page = page_after(vault, instance, base, last).await?;
+        for number in &page {
+            if *number != last + 1 {
+                return Err(is_missing(&file_name(instance, base, last + 1)));
+            }
+            last = *number;
+        }
+        if page.len() < LISTED {
+            return Ok(last);
+        }
+        last = far_behind(vault, instance, base, last).await?;
+    }
+}
+
+/// A segment that is there, not far from the last one.
+async fn far_behind(vault: &Vault, instance: &str, base: &str, from: u64) -> Result<u64> {
+    let (mut there, mut step) = (from, LISTED as u64);
+    while has(vault, &file_name(instance, base, there + step)).await? {
+        there += step;
+        step *= 2;
+    }
+    while step >= LISTED as u64 {
+        step /= 2;
+        if has(vault, &file_name(instance, base, there + step)).await? {
+            there += step;
+        }
+    }
+    Ok(there)
+}
+
+async fn has(vault: &Vault, name: &str) -> Result<bool> {
+    match vault.store.size(name).await {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind == StoreErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
