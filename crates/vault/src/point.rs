@@ -77,23 +77,27 @@ const FEED_CURSOR: &str = "feed.cursor";
 const FEED_UNTIL: &str = "feed.until";
 /// Label of a base point: the job of the base point before it, whose journal ends no earlier than that of this one begins.
 const FEED_FOLLOWS: &str = "feed.follows";
+/// Label of a base point: how many segments that journal had when this point was begun. With fewer its end is lost.
+const FEED_FOLLOWED_SEGMENTS: &str = "feed.follows.segments";
 
 /// Label that a caller gives to a base point if its cursor does not go on from the journal before, because the feed did not reach back to the
 /// end of that any more. What happened between is not known then, and a restore to an instant between is refused.
 pub const FEED_GAP: &str = "feed.gap";
 
-/// The labels of a base point whose journal begins at `position`. `before` is the base point before it.
+/// The labels of a base point whose journal begins at `position`. `before` is the base point before it, with the segments of its journal.
 pub(crate) fn feed_labels(
     labels: &BTreeMap<String, String>,
     position: &FeedPosition,
-    before: Option<&Point>,
+    before: Option<(&Point, u64)>,
 ) -> BTreeMap<String, String> {
     let mut labels = labels.clone();
     labels.insert(FEED_CURSOR.to_owned(), position.cursor.clone());
     labels.insert(FEED_UNTIL.to_owned(), position.complete_until.0.to_string());
     labels.remove(FEED_FOLLOWS);
-    if let Some(before) = before.filter(|_| !labels.contains_key(FEED_GAP)) {
+    labels.remove(FEED_FOLLOWED_SEGMENTS);
+    if let Some((before, segments)) = before.filter(|_| !labels.contains_key(FEED_GAP)) {
         labels.insert(FEED_FOLLOWS.to_owned(), before.job.clone());
+        labels.insert(FEED_FOLLOWED_SEGMENTS.to_owned(), segments.to_string());
     }
     labels
 }
@@ -109,6 +113,11 @@ impl Point {
     /// The base point that this one goes on from without a gap.
     pub fn follows(&self) -> Option<&str> {
         self.labels.get(FEED_FOLLOWS).map(String::as_str)
+    }
+
+    /// Segments that the journal of that base point must have at least.
+    pub(crate) fn followed_segments(&self) -> u64 {
+        self.labels.get(FEED_FOLLOWED_SEGMENTS).and_then(|segments| segments.parse().ok()).unwrap_or(0)
     }
 
     /// The file's name.

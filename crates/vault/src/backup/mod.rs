@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::ContainerEntry;
+use crate::journal;
 use crate::manifest::Root;
 use crate::monitor::{Clock, Monitor};
 use crate::point::{Point, Progress, feed_labels};
@@ -170,7 +171,11 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
     let mut run = Run::new(vault, source, options, clock, monitor, registration, own);
     run.warnings = warnings;
     if let Some(position) = &options.at_source {
-        run.labels = feed_labels(&options.labels, position, previous.as_ref());
+        let followed = match &previous {
+            Some(before) => Some((before, segments_of(vault, before).await?)),
+            None => None,
+        };
+        run.labels = feed_labels(&options.labels, position, followed);
     }
     let roots: Vec<(Root, bool)> = progress
         .iter()
@@ -193,6 +198,15 @@ async fn back_up(source: Arc<dyn Source>, commit: &Commit<'_>) -> Result<BackupR
     warnings.extend(run.source.limits());
     run.writer.merge_runs().await?;
     commit.run(point, warnings).await
+}
+
+/// Segments of the journal of a base point. Of one that is damaged nobody needs to know: who reads it notices.
+async fn segments_of(vault: &Vault, base: &Point) -> Result<u64> {
+    match journal::end(vault, &base.instance).await {
+        Ok(end) => Ok(end.filter(|end| end.base == base.job).map_or(0, |end| end.segments)),
+        Err(e) if e.kind() == ErrorKind::Damaged => Ok(0),
+        Err(e) => Err(e),
+    }
 }
 
 /// The newest point from which content may be taken over: of base points for a base point, and of all others for others.

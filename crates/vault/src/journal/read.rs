@@ -184,6 +184,14 @@ impl<'a> JournalReader<'a> {
         Ok(segment)
     }
 
+    /// Refuses a journal that was read to its end and had more segments once.
+    fn check_reaches(&self, segments: u64) -> Result<()> {
+        if self.number >= segments {
+            return Ok(());
+        }
+        Err(self.lost(is_missing(&file_name(self.instance, &self.base, self.number + 1))))
+    }
+
     fn lost(&self, error: Error) -> Error {
         match error {
             Error::Damaged { file, reason } => {
@@ -232,7 +240,10 @@ pub(crate) async fn changes_until(
         }
         // The journal ends before: the next base point begins where it ends.
         match next_base(vault, instance, &mut later, &current.0.job, reader.until()).await? {
-            Some(next) => current = next,
+            Some((next, hash)) => {
+                reader.check_reaches(next.followed_segments())?;
+                current = (next, hash);
+            }
             None => return Ok(base),
         }
     }

@@ -17,6 +17,7 @@ use super::report::{Loss, LossScope, VerifyReport, is_damage};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::item::{ChunkId, Content, Item, Timestamp};
+use crate::journal;
 use crate::manifest::{Child, OwnedKey, Page, Record, Totals, decode};
 use crate::monitor::{Monitor, WorkProgress};
 use crate::pack::Location;
@@ -86,6 +87,8 @@ pub(super) struct Walk<'a> {
     instance: String,
     job: String,
     started_at: Timestamp,
+    /// How many segments newer base points say that journals have.
+    followed: HashMap<String, u64>,
 }
 
 impl<'a> Walk<'a> {
@@ -102,7 +105,21 @@ impl<'a> Walk<'a> {
         let started_at = Timestamp::default();
         let sound = HashMap::new();
         let has_refreshed = false;
-        Self { vault, index, reader, packs, report, monitor, has_refreshed, sound, verdicts, instance, job, started_at }
+        Self {
+            vault,
+            index,
+            reader,
+            packs,
+            report,
+            monitor,
+            has_refreshed,
+            sound,
+            verdicts,
+            instance,
+            job,
+            started_at,
+            followed: HashMap::new(),
+        }
     }
 
     /// Walks one point and reports what is lost of it. `seen` is the last segment that was seen of its journal.
@@ -148,6 +165,11 @@ impl<'a> Walk<'a> {
             self.report.harmed_points += 1;
             self.report.damaged(format!("{name}: {lost} of its {} blobs are lost", promised.blobs));
         }
+        if let Some(before) = point.follows() {
+            self.followed.insert(journal::key(instance, before), point.followed_segments());
+        }
+        let followed = self.followed.remove(&journal::key(instance, job)).unwrap_or(0);
+        let seen = seen.max(followed);
         let journal = journals::check(self.vault, &point, hash, seen, self.report, self.monitor).await?;
         self.report.harmed_points += u64::from(!journal.is_sound && lost == 0);
         let is_sound = found.is_sound && found.totals == promised && journal.is_sound;
