@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use super::read::{BlobReader, Outcome, skipped};
+use super::read::{BlobReader, Outcome};
 use super::split::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::{BlobEntry, Content, Item};
@@ -24,9 +24,6 @@ const WINDOW_ENTRIES: usize = 2048;
 const STEP_ENTRIES: usize = 256;
 /// Content that is read together, in bytes.
 const STEP_BYTES: u64 = 1 << 20;
-
-/// Why a blob cannot be pointed at.
-const UNNAMED: &str = "the account names no version of it: it was written before the account kept versions, and is protected from its next change on";
 
 /// The manifest of an earlier run or point, from which content is taken over.
 pub(super) struct Base<'a> {
@@ -181,13 +178,17 @@ impl<'a> Merge<'a> {
             if !self.take_place(&mut pending.step.places, pending.slots.is_empty()).await? {
                 break;
             }
-            let Some(entry) = self.next_entry().await? else {
+            let Some(mut entry) = self.next_entry().await? else {
                 let is_end = pending.slots.is_empty() && pending.step.warnings.is_empty();
                 pending.read_wanted(&self.reader);
                 return Ok((!is_end).then_some(pending));
             };
-            if self.at_source {
-                pending.slots.push(Slot::Done(self.point_at(entry, &mut pending.step.warnings).await?));
+            // One without a version was written before the account kept any, and is read as elsewhere: nothing else would name what it was.
+            if self.at_source
+                && let Some(version) = entry.current_version.take()
+            {
+                let done = self.point_at(entry, version, &mut pending.step.warnings).await?;
+                pending.slots.push(Slot::Done(done));
                 continue;
             }
             match self.take_over(&entry, None, &mut pending.step.warnings).await? {
@@ -253,10 +254,7 @@ impl<'a> Merge<'a> {
     }
 
     /// An item whose content is the version that the account keeps of the blob, also if that has no bytes or lies in the archive tier.
-    async fn point_at(&mut self, mut entry: BlobEntry, warnings: &mut Vec<String>) -> Result<Done> {
-        let Some(version) = entry.current_version.take() else {
-            return Ok(Done::Read(skipped(entry, UNNAMED)));
-        };
+    async fn point_at(&mut self, entry: BlobEntry, version: String, warnings: &mut Vec<String>) -> Result<Done> {
         let content = Content::AtSource { version };
         if let Some((content, is_counted)) = self.take_over(&entry, Some(&content), warnings).await? {
             return Ok(Done::TakenOver(Box::new(Item { entry, content }), is_counted));
