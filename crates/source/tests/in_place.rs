@@ -82,7 +82,7 @@ async fn ten_thousand_blobs_come_back_by_copies_inside_the_account() {
     emulator.put_blob(ACCOUNT, CONTAINER, "made later", SeedBlob::new("new")).unwrap();
     emulator.clear_requests();
     let wanted = Instant::At { instance: INSTANCE, at: instant };
-    let in_place = InPlaceOptions { ranges: Vec::new(), scratch: std::env::temp_dir() };
+    let in_place = InPlaceOptions { ranges: Vec::new(), is_whole_account: false, scratch: std::env::temp_dir() };
     let state = RestoreState::default();
     let (source, target) = (account.clone(), account.clone());
     let state =

@@ -68,6 +68,20 @@ pub enum Error {
     /// Something is not there.
     #[error("{0}")]
     NotFound(String),
+    /// A restore in place would have to bring back blobs of containers that the account does not have any more.
+    #[error("a restore in place cannot bring back deleted containers: {}", containers.join(", "))]
+    ContainersGone {
+        /// Their names.
+        containers: Vec<String>,
+    },
+    /// The account does not keep everything any more that would have to come back.
+    #[error("the account does not keep {in_all} of the versions any more that would have to come back, so nothing was changed: {}", blobs.join(", "))]
+    VersionsGone {
+        /// Some of the blobs, with the versions.
+        blobs: Vec<String>,
+        /// How many there are.
+        in_all: u64,
+    },
     /// Something is in the way.
     #[error("{0}")]
     Conflict(String),
@@ -129,7 +143,7 @@ impl Error {
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::WrongKey { .. } | Self::NoKey { .. } => ErrorKind::WrongKey,
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::ContainersGone { .. } | Self::VersionsGone { .. } => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Fenced { .. } => ErrorKind::Unavailable,
             Self::Cancelled(_) => ErrorKind::Cancelled,

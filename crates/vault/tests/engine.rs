@@ -256,7 +256,7 @@ async fn a_restore_in_place_leaves_what_could_not_be_backed_up() {
     account.put("c", "plain", "after");
     let vault = world.vault().await;
     let point = blobkeep_vault::point::Point::get(&vault, "inst", "job-1").await.unwrap();
-    let options = InPlaceOptions { ranges: vec![], scratch: std::env::temp_dir() };
+    let options = InPlaceOptions { ranges: vec![], is_whole_account: false, scratch: std::env::temp_dir() };
     let live = Arc::new(account.clone());
     let state = restore::run_in_place(
         &vault,
@@ -394,7 +394,7 @@ async fn a_restore_in_place_rolls_back_what_changed_and_touches_nothing_else() {
     let point = blobkeep_vault::point::Point::get(&vault, "inst", "job-1").await.unwrap();
     let ranges =
         vec![NameRange { min: "c0".into(), max: "c0-0".into() }, NameRange { min: "c1".into(), max: "c1-0".into() }];
-    let options = InPlaceOptions { ranges, scratch: std::env::temp_dir() };
+    let options = InPlaceOptions { ranges, is_whole_account: false, scratch: std::env::temp_dir() };
     let live = Arc::new(account.clone());
     let state = restore::run_in_place(
         &vault,

@@ -78,7 +78,7 @@ impl Sample {
         let vault = Vault::open(store, &self.master).await?;
         let _ = verify::run(&vault, Depth::Structure, &SeenNumbers::new(), &Unwatched).await;
         let _ = journal::end(&vault, INSTANCE).await;
-        let options = InPlaceOptions { ranges: vec![], scratch: std::env::temp_dir() };
+        let options = InPlaceOptions { ranges: vec![], is_whole_account: false, scratch: std::env::temp_dir() };
         let instant = Instant::At { instance: INSTANCE, at: self.at };
         restore::plan_in_place(&vault, instant, Arc::new(self.account.clone()), &options, &Unwatched).await
     }

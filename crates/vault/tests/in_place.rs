@@ -8,9 +8,10 @@ mod continuous;
 use std::sync::Arc;
 
 use blobkeep_vault::journal;
+use blobkeep_vault::pack::{PackId, PackKind};
 use blobkeep_vault::restore::{self, InPlaceOptions, Instant, NameRange, NoJournal, RestoreState};
-use blobkeep_vault::{ErrorKind, Source, Unwatched};
-use continuous::{INSTANCE, key, protected};
+use blobkeep_vault::{BlobEntry, BlobKind, ErrorKind, Source, Store, Unwatched};
+use continuous::{Continuous, INSTANCE, key, protected};
 
 #[tokio::test]
 async fn a_restore_copies_inside_the_account_and_moves_no_content() {
@@ -121,14 +122,147 @@ async fn archived_and_leased_blobs_are_left_and_named_one_by_one() {
 }
 
 #[tokio::test]
+async fn an_empty_container_deleted_since_is_not_missed() {
+    let (world, _) = protected().await;
+    world.account.remove("d", "empty");
+    world.look().await;
+    let (at, before) = (world.later(), world.contents());
+    world.account.remove_container("d");
+    world.account.put("c", "one", "changed");
+    world.look().await;
+    world.restore(at, &[]).await.unwrap();
+    assert_eq!(world.contents(), before);
+}
+
+#[tokio::test]
+async fn a_blob_that_was_written_in_place_is_left_and_named() {
+    let (world, _) = protected().await;
+    let entry = BlobEntry {
+        container: "c".into(),
+        name: "log".into(),
+        kind: BlobKind::Append { sealed: false },
+        content_md5: Some([7; 16]),
+        ..BlobEntry::default()
+    };
+    world.account.put_entry(entry, "ten bytes.");
+    world.look().await;
+    let at = world.later();
+    // An appended block makes no version, and leaves the hash that somebody set.
+    world.account.touch("c", "log", |entry| {
+        entry.etag = "0xAPPENDED".into();
+        entry.size_bytes += 10;
+    });
+    world.look().await;
+    let plan = world.plan(at, &[]).await.unwrap();
+    assert_eq!((plan.copies, plan.left), (0, 1));
+    let state = world.restore(at, &[]).await.unwrap();
+    assert_eq!((state.counts.written_blobs, state.counts.skipped_blobs), (0, 1));
+    assert!(state.counts.examples[0].contains("c/log") && state.counts.examples[0].contains("written in place"));
+}
+
+#[tokio::test]
+async fn content_is_put_back_although_somebody_kept_its_hash_and_length() {
+    let (world, _) = protected().await;
+    let entry = || BlobEntry {
+        container: "c".into(),
+        name: "hashed".into(),
+        content_md5: Some([7; 16]),
+        ..BlobEntry::default()
+    };
+    world.account.put_entry(entry(), "what it was");
+    world.look().await;
+    let at = world.later();
+    world.account.put_entry(entry(), "WHAT IT IS!");
+    world.look().await;
+    world.restore(at, &[]).await.unwrap();
+    assert_eq!(world.contents()[&key("c", "hashed")], "what it was");
+}
+
+#[tokio::test]
+async fn a_version_in_the_archive_tier_is_left_by_the_plan_already() {
+    let (world, at) = protected().await;
+    world.account.touch("c", "one", |entry| entry.tier = Some("Archive".into()));
+    world.account.put("c", "one", "changed");
+    world.look().await;
+    let plan = world.plan(at, &[]).await.unwrap();
+    assert_eq!((plan.left, plan.copies, plan.missing_in_all), (1, 0, 0));
+    assert!(plan.examples[0].contains("c/one") && plan.examples[0].contains("archive"), "{:?}", plan.examples);
+}
+
+#[tokio::test]
+async fn content_that_the_vault_lost_refuses_the_restore_before_anything_is_written() {
+    let world = Continuous::new().await;
+    world.account.put("c", "a", "first");
+    world.account.put("c", "b", "second");
+    let point = world.back_up("content-1").await.point;
+    world.account.put("c", "a", "changed");
+    world.account.put("c", "b", "changed");
+    let before = world.contents();
+    let options = InPlaceOptions { ranges: vec![], is_whole_account: true, scratch: std::env::temp_dir() };
+    for pack in world.names("packs/") {
+        let whole = world.files.files().into_iter().find(|(name, _)| *name == pack).unwrap().1;
+        let id = PackId::from_file_name(&pack).unwrap();
+        if world.vault().await.reader.kind_of(id).await.unwrap() != PackKind::Content {
+            continue;
+        }
+        for damaged in [None, Some(whole.slice(..whole.len() / 2))] {
+            match damaged {
+                None => world.files.delete(&pack).await.unwrap(),
+                Some(half) => world.files.replace(&pack, half),
+            }
+            let (vault, account) = (world.vault().await, Arc::new(world.account.clone()));
+            let (instant, state) = (Instant::Point(&point), RestoreState::default());
+            let plan = restore::plan_in_place(&vault, instant, account.clone(), &options, &Unwatched).await.unwrap();
+            assert_eq!((plan.lost_in_all, plan.copies), (2, 2), "{plan:?}");
+            let error = restore::run_in_place(
+                &vault,
+                instant,
+                account.clone(),
+                account,
+                &options,
+                state,
+                &NoJournal,
+                &Unwatched,
+            )
+            .await
+            .unwrap_err();
+            assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains("c/a"), "{error}");
+            assert_eq!(world.contents(), before, "nothing was changed");
+        }
+        world.files.replace(&pack, whole);
+    }
+}
+
+#[tokio::test]
+async fn the_lost_end_of_an_older_journal_is_noticed_by_what_the_next_base_point_says_of_it() {
+    let (world, _) = protected().await;
+    for content in ["second", "third"] {
+        world.account.put("c", "one", content);
+        world.look().await;
+    }
+    let at = world.later();
+    world.look().await;
+    world.later();
+    world.base("base-2").await;
+    let last = world.names("journal/").pop().unwrap();
+    world.files.delete(&last).await.unwrap();
+    let error = world.restore(at, &[]).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains(&last), "{error}");
+    let report = world.verify().await;
+    assert!(!report.is_sound() && report.damage.iter().any(|text| text.contains(&last)), "{:?}", report.damage);
+}
+
+#[tokio::test]
 async fn a_base_point_itself_can_be_restored_in_place_without_its_journal() {
     let (world, _) = protected().await;
     let before = world.contents();
     world.account.put("c", "one", "changed");
     world.look().await;
     let (vault, account) = (world.vault().await, Arc::new(world.account.clone()));
-    let (point, options) =
-        (world.point("base-1").await, InPlaceOptions { ranges: vec![], scratch: std::env::temp_dir() });
+    let (point, options) = (
+        world.point("base-1").await,
+        InPlaceOptions { ranges: vec![], is_whole_account: false, scratch: std::env::temp_dir() },
+    );
     let instant = Instant::Point(&point);
     let state = RestoreState::default();
     restore::run_in_place(&vault, instant, account.clone(), account, &options, state, &NoJournal, &Unwatched)

@@ -118,12 +118,23 @@ impl Monitor for StopsOnce {
     }
 }
 
-struct Kept(Mutex<RestoreState>);
+/// All states that were saved.
+#[derive(Default)]
+struct Kept(Mutex<Vec<RestoreState>>);
+
+impl Kept {
+    /// The state from which a restore goes on after a crash: the last one, or, as if that had not been saved any more, an earlier one.
+    fn state(&self, dice: &mut Dice) -> RestoreState {
+        let saved = self.0.lock().unwrap();
+        let lost = if dice.one_in(2) { dice.below(saved.len() as u64 + 1) as usize } else { 0 };
+        saved.iter().rev().nth(lost).cloned().unwrap_or_default()
+    }
+}
 
 #[async_trait::async_trait]
 impl restore::Journal for Kept {
     async fn save(&self, state: &RestoreState) -> Result<(), Error> {
-        *self.0.lock().unwrap() = state.clone();
+        self.0.lock().unwrap().push(state.clone());
         Ok(())
     }
 }
@@ -310,18 +321,24 @@ impl Round {
         assert_eq!(self.world.account.blobs(), before, "a plan changes nothing");
         assert_eq!((plan.left, plan.missing_in_all), (0, 0), "{:?} {:?}", plan.examples, plan.missing);
 
-        let (started, kept) = (self.world.clock.now(), Kept(Mutex::default()));
+        let (started, kept) = (self.world.clock.now(), Kept::default());
         let mut interrupted = false;
         let state = loop {
             let stops = if self.dice.one_in(3) { self.dice.below(40) as i64 } else { i64::MAX };
             let monitor = StopsOnce(AtomicI64::new(stops));
-            let from = kept.0.lock().unwrap().clone();
+            let fails = self.dice.one_in(4).then(|| self.dice.below(12));
+            self.world.account.fail_after_writes(fails);
+            let from = kept.state(&mut self.dice);
             match self.world.restore_from(at, &ranges, from, &kept, &monitor).await {
                 Ok(state) => break state,
+                Err(e) if fails.is_some() => {
+                    assert!(matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Cancelled), "{e}")
+                }
                 Err(e) => assert_eq!(e.kind(), ErrorKind::Cancelled, "{e}"),
             }
             interrupted = true;
         };
+        self.world.account.fail_after_writes(None);
         self.restores = (self.restores.0 + 1, self.restores.1 + u64::from(interrupted));
         self.forbidden.push((started, self.world.clock.now()));
         let after = self.world.account.blobs();

@@ -19,7 +19,8 @@ use blobkeep_vault::{BlobEntry, Error, ErrorKind, MasterKey, Monitor, Timestamp,
 use bytes::Bytes;
 
 const INSTANCE: &str = "inst";
-const CONTAINERS: [&str; 3] = ["alpha", "alpha-1", "beta"];
+/// The last one is made some time later.
+const CONTAINERS: [&str; 4] = ["alpha", "alpha-1", "beta", "beta-later"];
 const NAMES: [&str; 9] = ["a", "a/b", "a/b/c", "a-b", "b", "b1", "z", "ü", "\u{10000}"];
 
 type Key = (String, String);
@@ -59,7 +60,13 @@ fn change(account: &MemoryAccount, log: &Log, dice: &mut Dice) {
             account.put_entry(entry, content);
         }
         12..16 => account.remove(container, name),
-        16..18 => {
+        16 => {
+            let metadata = vec![("note".to_owned(), dice.below(5).to_string())];
+            if let Some((entry, content)) = account.blobs().remove(&(container.to_owned(), name.to_owned())) {
+                account.put_entry(BlobEntry { metadata, ..entry }, content);
+            }
+        }
+        17 => {
             let tags = vec![("tag".to_owned(), dice.below(3).to_string())];
             account.touch(container, name, |entry| entry.tags = tags);
         }
@@ -90,12 +97,23 @@ impl Monitor for StopsOnce {
     }
 }
 
-struct Kept(Mutex<RestoreState>);
+/// All states that were saved.
+#[derive(Default)]
+struct Kept(Mutex<Vec<RestoreState>>);
+
+impl Kept {
+    /// The state from which a restore goes on after a crash: the last one, or, as if that had not been saved any more, an earlier one.
+    fn state(&self, dice: &mut Dice) -> RestoreState {
+        let saved = self.0.lock().unwrap();
+        let lost = if dice.one_in(2) { dice.below(saved.len() as u64 + 1) as usize } else { 0 };
+        saved.iter().rev().nth(lost).cloned().unwrap_or_default()
+    }
+}
 
 #[async_trait::async_trait]
 impl restore::Journal for Kept {
     async fn save(&self, state: &RestoreState) -> Result<(), Error> {
-        *self.0.lock().unwrap() = state.clone();
+        self.0.lock().unwrap().push(state.clone());
         Ok(())
     }
 }
@@ -131,9 +149,9 @@ impl Round {
             looks: Vec::new(),
             stops: 0,
         };
-        for container in CONTAINERS {
+        for container in &CONTAINERS[..3] {
             round.account.put(container, "always there", "x");
-            let key = (container.to_owned(), "always there".to_owned());
+            let key = ((*container).to_owned(), "always there".to_owned());
             let there = round.account.blobs().remove(&key);
             round.log.lock().unwrap().push((key, there));
         }
@@ -190,17 +208,22 @@ impl Round {
             _ => vec![NameRange::new("alpha/b", "alpha-1/a/b")],
         };
         let before = self.account.blobs();
-        let (state, options) = (Kept(Mutex::default()), InPlaceOptions { ranges, scratch: std::env::temp_dir() });
+        let scratch = std::env::temp_dir();
+        let (state, options) = (Kept::default(), InPlaceOptions { ranges, is_whole_account: true, scratch });
         loop {
-            let (monitor, begun) = (self.monitor(), state.0.lock().unwrap().clone());
+            let (monitor, begun) = (self.monitor(), state.state(&mut self.dice));
+            let fails = self.dice.one_in(4).then(|| self.dice.below(8));
+            self.account.fail_after_writes(fails);
             let (source, target) = (Arc::new(self.account.clone()), Arc::new(self.account.clone()));
             let wanted = Instant::Point(&self.looks[number].point);
             match restore::run_in_place(&self.vault, wanted, source, target, &options, begun, &state, &monitor).await {
                 Ok(_) => break,
                 Err(e) if e.kind() == ErrorKind::Cancelled => self.stops += 1,
+                Err(e) if fails.is_some() && e.kind() == ErrorKind::Unavailable => self.stops += 1,
                 Err(e) => panic!("{e}"),
             }
         }
+        self.account.fail_after_writes(None);
         let after = self.account.blobs();
         self.check(&self.looks[number], &options.ranges, &before, &after);
         let keys = before.keys().chain(after.keys()).cloned();

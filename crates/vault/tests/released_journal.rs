@@ -153,7 +153,10 @@ async fn open() -> Vault {
 }
 
 async fn restore(vault: &Vault, account: &VersionedAccount, at: Timestamp) {
-    let (live, options) = (Arc::new(account.clone()), InPlaceOptions { ranges: vec![], scratch: std::env::temp_dir() });
+    let (live, options) = (
+        Arc::new(account.clone()),
+        InPlaceOptions { ranges: vec![], is_whole_account: false, scratch: std::env::temp_dir() },
+    );
     let (instant, state) = (Instant::At { instance: INSTANCE, at }, RestoreState::default());
     restore::run_in_place(vault, instant, live.clone(), live, &options, state, &NoJournal, &Unwatched).await.unwrap();
 }

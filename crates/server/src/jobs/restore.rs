@@ -127,9 +127,12 @@ fn on_conflict(spec: &RestoreSpec) -> OnConflict {
 /// Looks whether a restore would work: rights, point, target, clashes, names.
 pub(super) async fn validate(app: &Arc<App>, _job: &Job, spec: &ValidateRestoreSpec) -> Result<Done, Fault> {
     let prepared = prepare(app, &spec.restore).await?;
-    // In place nothing is in the way; whether every byte is there is looked at by the job, before it writes anything.
-    if let (false, Wanted::State(point)) = (spec.restore.in_place, &prepared.wanted) {
-        plan(&prepared, point, &spec.restore, &RestoreState::default()).await?;
+    match &prepared.wanted {
+        Wanted::State(point) if !spec.restore.in_place => {
+            plan(&prepared, point, &spec.restore, &RestoreState::default()).await?;
+        }
+        // In place nothing is in the way; whether every byte is there is looked at by the job, before it writes anything.
+        _ => in_place::validate(app, &prepared, &spec.restore).await?,
     }
     Ok(Done::completed())
 }

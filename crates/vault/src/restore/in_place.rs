@@ -13,35 +13,37 @@ use tracing::info;
 
 use super::counts::EXAMPLES;
 use super::instant::{Instant, Want, Wanted};
-use super::live::LiveWalk;
-use super::{
-    Journal, Loaded, NameRange, RestoreState, Selection, Shown, Work, check_length, inline_chunks, is_large, load,
-    stop_if_asked,
-};
+use super::live::{LiveWalk, Version};
+use super::needed::Needed;
+use super::settle::UnderWay;
+use super::step::Step;
+use super::{Journal, NameRange, RestoreState, Selection, Shown, Work, stop_if_asked};
 use crate::error::{Error, Result};
-use crate::item::{BlobEntry, EntryKey, Item};
-use crate::manifest::{OwnedKey, Totals};
+use crate::item::EntryKey;
+use crate::manifest::Totals;
 use crate::monitor::Monitor;
-use crate::source::{Source, SourceErrorKind};
-use crate::target::{OnConflict, Target, Written};
+use crate::source::Source;
+use crate::target::{OnConflict, Target};
 use crate::vault::Vault;
+use crate::verify::Ledger;
 use crate::work::{WorkKind, reading};
 
-/// Names settled between two saves of the state.
-const SETTLED_PER_SAVE: u32 = 64;
 /// Names between two questions whether to stop, where nothing is written.
 const NAMES_PER_QUESTION: u64 = 1024;
 /// Missing versions that a plan names.
 const MISSING: usize = 10;
-const ARCHIVE: &str = "Archive";
+/// Why such a version does not come back.
+const ARCHIVED: &str = "lies in the archive tier and cannot be copied";
 
 /// How a restore in place goes.
 #[derive(Debug, Clone)]
 pub struct InPlaceOptions {
     /// Only blobs in one of these ranges; none is the whole account.
     pub ranges: Vec<NameRange>,
-    /// A folder for sorting listings and changes. Containers that a point does not cover are left alone; one that points at versions covers
-    /// all of them.
+    /// What is restored is a state of the whole account: a container that it does not have was made later, and its blobs are removed. Else
+    /// such containers are left alone. A point that points at versions is always one of the whole account.
+    pub is_whole_account: bool,
+    /// A folder for sorting listings and changes.
     pub scratch: PathBuf,
 }
 
@@ -73,12 +75,72 @@ pub struct InPlacePlan {
     pub missing: Vec<String>,
     /// How many these are in all.
     pub missing_in_all: u64,
+    /// Blobs that lie in the vault and have lost something there, with what is damaged, at most 10. If there is one, nothing is restored.
+    pub lost: Vec<String>,
+    /// How many these are in all.
+    pub lost_in_all: u64,
+}
+
+impl InPlacePlan {
+    /// Whether everything is there that would have to come back.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if something is lost in the vault, [`Error::VersionsGone`] if the account does not keep it any more.
+    pub fn check(&self) -> Result<()> {
+        if self.lost_in_all > 0 {
+            let reason = format!(
+                "{} of the blobs that would have to come back are lost, so nothing was changed: {}; verify the vault to have all damage named",
+                self.lost_in_all,
+                self.lost.join(", ")
+            );
+            return Err(Error::damaged("the vault", reason));
+        }
+        if self.missing_in_all > 0 {
+            return Err(Error::VersionsGone { blobs: self.missing.clone(), in_all: self.missing_in_all });
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether a restore in place to this instant could begin: the state is kept, and every container that it needs is there. What
+/// [`plan_in_place`] finds by listing the account is not looked for.
+///
+/// # Errors
+/// As [`plan_in_place`].
+pub async fn validate_in_place(
+    vault: &Vault,
+    wanted: Instant<'_>,
+    source: Arc<dyn Source>,
+    options: &InPlaceOptions,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let work = async {
+        let wanted = Wanted::load(vault, wanted, options, monitor).await?;
+        Rollback::begin(vault, &wanted, source, options, monitor).await.map(|_| ())
+    };
+    reading(vault, WorkKind::Restore, wanted.instance(), &wanted.name(), work).await
+}
+
+impl InPlacePlan {
+    fn leave(&mut self, example: String) {
+        self.left += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example);
+        }
+    }
+
+    fn miss(&mut self, blob: String) {
+        self.missing_in_all += 1;
+        if self.missing.len() < MISSING {
+            self.missing.push(blob);
+        }
+    }
 }
 
 /// What a restore in place to this instant would do. Nothing is written.
 ///
 /// # Errors
-/// As [`run_in_place`], but for versions that are missing, which the plan names.
+/// As [`run_in_place`], but for what the plan names ([`InPlacePlan::check`]).
 pub async fn plan_in_place(
     vault: &Vault,
     wanted: Instant<'_>,
@@ -98,8 +160,10 @@ pub async fn plan_in_place(
 /// run; unless that had its plan already, it is planned first.
 ///
 /// # Errors
-/// [`Error::NotFound`] if the state of the instant is not kept, if a container has been deleted since, or if the account does not keep a
-/// version any more that would have to come back; [`Error::Damaged`] if what changed is lost. Nothing was written then.
+/// [`Error::NotFound`] if the state of the instant is not kept; [`Error::ContainersGone`] if a container has been deleted since;
+/// [`Error::VersionsGone`] if the account does not keep a version any more that would have to come back; [`Error::Damaged`] if what changed is
+/// lost, or content that the vault should have. Nothing was written then. Content that turns out to be damaged only when it is read ends the
+/// restore where it is.
 #[allow(clippy::too_many_arguments)]
 pub async fn run_in_place(
     vault: &Vault,
@@ -142,80 +206,6 @@ pub async fn run_in_place(
     reading(vault, WorkKind::Restore, wanted.instance(), &wanted.name(), work).await
 }
 
-/// What is to be done about one name.
-enum Step {
-    /// There is nothing, and there should be nothing.
-    Nothing,
-    /// It is as it was.
-    Unchanged,
-    /// It is not as it was, and stays all the same.
-    Left(String),
-    /// It was made later.
-    Remove(Box<BlobEntry>),
-    /// It is to become this, in place of what is there.
-    Write(Box<Item>, Option<Box<BlobEntry>>),
-}
-
-impl Step {
-    fn of(wanted: &Wanted, name: &str, live: Option<BlobEntry>, want: Want) -> Self {
-        match (want, live) {
-            (Want::Gone | Want::Unknown, None) => Self::Nothing,
-            (Want::Gone, Some(live)) => Self::Remove(Box::new(live)),
-            (Want::Unknown, Some(live)) => match wanted.why_kept(&live) {
-                Some(reason) => Self::left(&live, reason),
-                None => Self::Remove(Box::new(live)),
-            },
-            (Want::Unnamed, Some(live)) => {
-                Self::left(&live, "it is left as it is, because the account named no version of what it was")
-            }
-            (Want::Unnamed, None) => {
-                Self::Left(format!("{name}: it does not come back, because the account named no version of it"))
-            }
-            (Want::Blob(item), None) => Self::Write(item, None),
-            (Want::Blob(item), Some(live)) => {
-                match (has_wanted_content(&live, &item), has_wanted_properties(&live, &item.entry)) {
-                    (true, true) => Self::Unchanged,
-                    // As in Azure: nothing is taken out of the archive.
-                    (true, false) if is_archived(&live) && !is_archived(&item.entry) => Self::left(
-                        &live,
-                        "it is left as it is, because it lies in the archive tier and its content is what it was",
-                    ),
-                    _ => Self::Write(item, Some(Box::new(live))),
-                }
-            }
-        }
-    }
-
-    fn left(live: &BlobEntry, reason: &str) -> Self {
-        Self::Left(format!("{}: {reason}", live.display_name()))
-    }
-}
-
-fn is_archived(entry: &BlobEntry) -> bool {
-    entry.tier.as_deref() == Some(ARCHIVE)
-}
-
-/// The bytes are those that are wanted, as far as that can be told without reading them.
-fn has_wanted_content(live: &BlobEntry, item: &Item) -> bool {
-    let wanted = &item.entry;
-    let is_same_version =
-        live.current_version.is_some() && live.current_version.as_deref() == item.content.version_at_source();
-    let has_same_hash = live.content_md5.is_some()
-        && live.content_md5 == wanted.content_md5
-        && live.size_bytes == wanted.size_bytes
-        && live.kind == wanted.kind;
-    live.has_same_content_as(wanted) || has_same_hash || is_same_version
-}
-
-/// Nothing else that a restore could change differs.
-fn has_wanted_properties(live: &BlobEntry, wanted: &BlobEntry) -> bool {
-    live.kind == wanted.kind
-        && live.headers == wanted.headers
-        && live.metadata == wanted.metadata
-        && live.tags == wanted.tags
-        && live.tier == wanted.tier
-}
-
 /// A state, and the account that is to have it.
 struct Rollback<'a> {
     vault: &'a Vault,
@@ -244,6 +234,8 @@ impl<'a> Rollback<'a> {
         let mut plan = InPlacePlan::default();
         let mut totals = Totals { containers: self.containers.len() as u64, ..Totals::default() };
         let mut wanted = self.wanted.walk(self.vault)?;
+        Ledger::load(self.vault).await?.0.warn(&self.vault.reader);
+        let mut needed = Needed::new(self.vault);
         let mut names = 0;
         for container in &self.containers {
             stop_if_asked(self.monitor)?;
@@ -267,33 +259,31 @@ impl<'a> Rollback<'a> {
                 match Step::of(self.wanted, &name, found.current, want) {
                     Step::Nothing => {}
                     Step::Unchanged => plan.unchanged += 1,
-                    Step::Left(example) => {
-                        plan.left += 1;
-                        if plan.examples.len() < EXAMPLES {
-                            plan.examples.push(example);
-                        }
-                    }
+                    Step::Left(example) => plan.leave(example),
                     Step::Remove(_) => plan.removals += 1,
                     Step::Write(item, _) => {
-                        plan.copies += 1;
-                        if let Some(version) = version.filter(|_| !found.has_version) {
-                            plan.missing_in_all += 1;
-                            if plan.missing.len() < MISSING {
-                                plan.missing.push(format!("{} (version {version})", item.entry.display_name()));
+                        match (&version, found.version) {
+                            (Some(_), Version::Archived) => {
+                                plan.leave(format!("{}: its version {ARCHIVED}", item.entry.display_name()));
+                                continue;
                             }
+                            (Some(version), Version::Gone) => {
+                                plan.miss(format!("{} (version {version})", item.entry.display_name()));
+                            }
+                            _ => needed.add(&item).await?,
                         }
+                        plan.copies += 1;
                     }
                 }
             }
         }
+        needed.finish().await?;
+        (plan.lost, plan.lost_in_all) = (needed.lost, needed.lost_in_all);
         Ok((plan, totals))
     }
 
     /// Refuses what cannot be done as a whole. Returns what blobs there will be.
     async fn check(&self) -> Result<Totals> {
-        if !self.wanted.needs_versions() {
-            return Ok(self.wanted.base.root.totals);
-        }
         let (plan, totals) = self.plan().await?;
         info!(
             copies = plan.copies,
@@ -301,15 +291,7 @@ impl<'a> Rollback<'a> {
             unchanged = plan.unchanged,
             "restore in place is planned"
         );
-        if plan.missing_in_all == 0 {
-            return Ok(totals);
-        }
-        Err(Error::NotFound(format!(
-            "{} does not keep {} of the versions any more that would have to come back, so nothing was changed: {}",
-            self.source.describe(),
-            plan.missing_in_all,
-            plan.missing.join(", ")
-        )))
+        plan.check().map(|()| totals)
     }
 
     /// Counts a name, and stops if that is asked.
@@ -323,10 +305,21 @@ impl<'a> Rollback<'a> {
     }
 
     async fn run(&self, work: &Work<'_>, state: &mut RestoreState, journal: &dyn Journal) -> Result<()> {
+        let mut under_way = UnderWay::new(work, journal);
+        match self.run_each(&mut under_way, state).await {
+            // What has begun is brought to its end, so that the state that is kept says what was done.
+            Err(stopped @ Error::Cancelled(_)) => under_way.finish(state).await.and(Err(stopped)),
+            outcome => outcome,
+        }
+    }
+
+    async fn run_each(&self, under_way: &mut UnderWay<'_>, state: &mut RestoreState) -> Result<()> {
+        let resumed = state.cursor.clone();
+        let is_behind = |key: EntryKey<'_>| resumed.as_ref().is_none_or(|cursor| key > cursor.as_key());
         let mut wanted = self.wanted.walk(self.vault)?;
-        let (mut names, mut unsaved) = (0, 0);
+        let mut names = 0;
         for container in &self.containers {
-            if state.cursor.as_ref().is_some_and(|cursor| cursor.as_key().container > container.as_str()) {
+            if resumed.as_ref().is_some_and(|cursor| cursor.as_key().container > container.as_str()) {
                 continue;
             }
             stop_if_asked(self.monitor)?;
@@ -337,24 +330,16 @@ impl<'a> Rollback<'a> {
                 self.go_on_after(&mut names)?;
                 let (want, found) = (wanted.take(&name).await?, live.take(&name, None)?);
                 let key = EntryKey { container, name: &name, is_current: true, version: "" };
-                let is_done = state.cursor.as_ref().is_some_and(|cursor| cursor.as_key() >= key);
-                if is_done || !self.options.holds(container, &name) {
+                if !is_behind(key) || !self.options.holds(container, &name) {
                     continue;
                 }
                 let step = Step::of(self.wanted, &name, found.current, want);
-                if !work.settle(step, state).await? {
-                    continue;
+                if under_way.add(key, step, state).await? {
+                    stop_if_asked(self.monitor)?;
                 }
-                state.cursor = Some(OwnedKey::from(key));
-                // Settling a name again does no harm, so not every one needs to be remembered.
-                unsaved += 1;
-                if journal.is_kept() && unsaved >= SETTLED_PER_SAVE {
-                    unsaved = 0;
-                    work.target.flush().await?;
-                    journal.save(state).await?;
-                }
-                stop_if_asked(self.monitor)?;
             }
+            // Nobody looks after them while the next container is listed.
+            under_way.finish(state).await?;
         }
         Ok(())
     }
@@ -367,78 +352,4 @@ fn next_name(live: Option<&str>, wanted: Option<&str>) -> Option<String> {
         (live, wanted) => live.or(wanted),
     };
     first.map(ToOwned::to_owned)
-}
-
-impl Work<'_> {
-    /// Brings one name to the state it had. Returns whether something was written.
-    async fn settle(&self, step: Step, state: &mut RestoreState) -> Result<bool> {
-        let counts = &mut state.counts;
-        match step {
-            Step::Nothing => return Ok(false),
-            Step::Unchanged => {
-                counts.unchanged_blobs += 1;
-                return Ok(false);
-            }
-            Step::Left(example) => {
-                counts.skipped_blobs += 1;
-                counts.example(|| example);
-                return Ok(false);
-            }
-            Step::Remove(live) => match self.target.delete(&live).await {
-                Ok(_) => counts.removed_blobs += 1,
-                Err(e)
-                    if matches!(
-                        e.kind,
-                        SourceErrorKind::Conflict | SourceErrorKind::Refused | SourceErrorKind::Changed
-                    ) =>
-                {
-                    counts.skipped_blobs += 1;
-                    counts.example(|| format!("{}: it could not be removed: {e}", live.display_name()));
-                }
-                Err(e) => return Err(e.into()),
-            },
-            Step::Write(item, live) => {
-                let (entry, is_copy) = (item.entry.clone(), item.content.version_at_source().is_some());
-                match self.put_back(*item, live.as_deref()).await {
-                    Ok(written) => counts.note(&entry, &written),
-                    Err(Error::Endpoint(e)) if concerns_one_blob(e.kind, is_copy) => {
-                        counts.skipped_blobs += 1;
-                        counts.example(|| format!("{}: it could not be put back: {e}", entry.display_name()));
-                    }
-                    Err(e) => return Err(e),
-                }
-            }
-        }
-        self.shown.set(counts);
-        self.shown.report(self.monitor);
-        Ok(true)
-    }
-
-    async fn put_back(&self, item: Item, live: Option<&BlobEntry>) -> Result<Written> {
-        let entry = item.entry.clone();
-        if let Some(version) = item.content.version_at_source() {
-            return Ok(self.target.copy_version(&entry, version, live).await?);
-        }
-        if is_large(&item) || entry.size_bytes > self.target.whole_limit_bytes() {
-            self.write_large(&item, &entry).await
-        } else {
-            self.write_small(item).await
-        }
-    }
-
-    async fn write_small(&self, item: Item) -> Result<Written> {
-        debug_assert!(inline_chunks(&item.content).len() <= 64, "small blobs have few chunks");
-        let mut loaded = load(&self.vault.reader, vec![item]).await?;
-        let Some(Loaded { entry, content }) = loaded.pop() else {
-            return Err(Error::Internal("one blob was asked for and none came".into()));
-        };
-        check_length(&entry, content.len() as u64)?;
-        Ok(self.target.write_whole(&entry, content, OnConflict::Overwrite).await?)
-    }
-}
-
-/// A lease or a hold; where the account copies by itself, also a change or a loss since the plan. The other blobs go on.
-fn concerns_one_blob(kind: SourceErrorKind, is_copy: bool) -> bool {
-    use SourceErrorKind::{Archived, Changed, Conflict, NotFound, Refused};
-    matches!(kind, Conflict | Refused) || (is_copy && matches!(kind, Changed | Archived | NotFound))
 }

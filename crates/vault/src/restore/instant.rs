@@ -144,7 +144,7 @@ impl Wanted {
     /// The containers to be rolled back, in order. `live` are those that the account has.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if a container is gone of which the state has something.
+    /// [`Error::ContainersGone`] if a container is gone of which the state has a blob that is chosen.
     pub(super) async fn containers(
         &self,
         vault: &Vault,
@@ -155,19 +155,37 @@ impl Wanted {
         let of_base = of_base.into_iter().map(|container| container.name).filter(|name| options.touches(name));
         let mut covered: BTreeSet<String> = of_base.collect();
         covered.extend(self.overlaid.iter().filter(|(_, has_blobs)| **has_blobs).map(|(name, _)| name.clone()));
-        let gone: Vec<&str> = covered.iter().map(String::as_str).filter(|name| !live.contains(*name)).collect();
-        if !gone.is_empty() {
+        let gone: Vec<String> = covered.extract_if(.., |name| !live.contains(name)).collect();
+        let containers = self.with_blobs(vault, gone, options).await?;
+        if !containers.is_empty() {
             // Azure refuses this too (UserErrorContainerNotFoundForPointInTimeRestore).
-            return Err(Error::NotFound(format!(
-                "a restore in place cannot bring back deleted containers: {}",
-                gone.join(", ")
-            )));
+            return Err(Error::ContainersGone { containers });
         }
-        if self.needs_versions() {
-            // The feed tells of the whole account: a container of which it says nothing was empty, or made later.
+        if options.is_whole_account || self.needs_versions() {
+            // The state is that of the whole account: a container of which it says nothing was empty, or made later.
             covered.extend(live.iter().filter(|name| options.touches(name)).cloned());
         }
         Ok(covered.into_iter().collect())
+    }
+
+    /// Those of the containers, which are in order, of which the state has a chosen blob.
+    async fn with_blobs(
+        &self,
+        vault: &Vault,
+        containers: Vec<String>,
+        options: &InPlaceOptions,
+    ) -> Result<Vec<String>> {
+        let (mut walk, mut found) = (self.walk(vault)?, Vec::new());
+        for container in containers {
+            walk.begin(&container).await?;
+            while let Some(name) = walk.peek().map(ToOwned::to_owned) {
+                if matches!(walk.take(&name).await?, Want::Blob(_)) && options.holds(&container, &name) {
+                    found.push(container);
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Why a blob that the state does not have must stay, if it must.

@@ -1,5 +1,6 @@
 //! What the account has now, name by name: a listing of a container, sorted on disk.
 
+use super::step::ARCHIVE;
 use super::{InPlaceOptions, stop_if_asked};
 use crate::error::Result;
 use crate::item::BlobEntry;
@@ -13,12 +14,23 @@ pub(super) struct LiveWalk {
     ahead: Option<BlobEntry>,
 }
 
+/// What the account has of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Nothing any more.
+    Gone,
+    /// It is there, and cannot be copied: it lies in the archive tier.
+    Archived,
+    /// It can be copied.
+    Kept,
+}
+
 /// What was found under a name.
 pub(super) struct Found {
     /// The current blob.
     pub(super) current: Option<BlobEntry>,
-    /// The account keeps the version that was asked for.
-    pub(super) has_version: bool,
+    /// The version that was asked for.
+    pub(super) version: Version,
 }
 
 impl LiveWalk {
@@ -58,11 +70,13 @@ impl LiveWalk {
 
     /// What there is under a name, which is not behind the next one.
     pub(super) fn take(&mut self, name: &str, version: Option<&str>) -> Result<Found> {
-        let mut found = Found { current: None, has_version: false };
+        let mut found = Found { current: None, version: Version::Gone };
         while self.peek() == Some(name) {
             let Some(entry) = std::mem::replace(&mut self.ahead, self.entries.next_entry()?) else { break };
             let is_of = entry.version.as_deref().or(entry.current_version.as_deref());
-            found.has_version |= version.is_some() && is_of == version;
+            if version.is_some() && is_of == version {
+                found.version = if entry.tier.as_deref() == Some(ARCHIVE) { Version::Archived } else { Version::Kept };
+            }
             if entry.version.is_none() {
                 found.current = Some(entry);
             }

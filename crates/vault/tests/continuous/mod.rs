@@ -92,7 +92,7 @@ impl Continuous {
     }
 
     pub fn in_place(ranges: &[NameRange]) -> InPlaceOptions {
-        InPlaceOptions { ranges: ranges.to_vec(), scratch: std::env::temp_dir() }
+        InPlaceOptions { ranges: ranges.to_vec(), is_whole_account: false, scratch: std::env::temp_dir() }
     }
 
     pub async fn plan(&self, at: Timestamp, ranges: &[NameRange]) -> Result<InPlacePlan, Error> {

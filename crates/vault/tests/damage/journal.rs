@@ -167,7 +167,10 @@ async fn comes_back(world: &World, at: Timestamp, state: &Contents) -> bool {
 }
 
 async fn restored(vault: &Vault, account: &VersionedAccount, at: Timestamp) -> Result<(), String> {
-    let (live, options) = (Arc::new(account.clone()), InPlaceOptions { ranges: vec![], scratch: std::env::temp_dir() });
+    let (live, options) = (
+        Arc::new(account.clone()),
+        InPlaceOptions { ranges: vec![], is_whole_account: false, scratch: std::env::temp_dir() },
+    );
     let (instant, state) = (Instant::At { instance: INSTANCE, at }, RestoreState::default());
     let outcome = restore::run_in_place(vault, instant, live.clone(), live, &options, state, &NoJournal, &Unwatched);
     outcome.await.map(drop).map_err(|e| e.to_string())

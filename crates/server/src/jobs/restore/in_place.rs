@@ -6,7 +6,7 @@ use blobkeep_arm::point::PointFilter;
 use blobkeep_arm::time::format_instant;
 use blobkeep_arm::word::DataStore;
 use blobkeep_vault::restore::{self, InPlaceOptions, InPlacePlan, Instant, Journal, NameRange, RestoreState};
-use blobkeep_vault::{Error, Timestamp, Vault};
+use blobkeep_vault::{Error, Timestamp, Unwatched, Vault};
 use serde_json::json;
 
 use super::{Prepared, RowJournal, Wanted, point};
@@ -80,9 +80,6 @@ fn prefix_range(container: &str, prefix: &str) -> NameRange {
     NameRange { min: format!("{container}/{prefix}"), max }
 }
 
-/// What the engine says where containers that are needed are gone.
-const CONTAINERS_GONE: &str = "a restore in place cannot bring back deleted containers: ";
-
 /// Does the work. A restore that was interrupted goes on where it was.
 pub(super) async fn run(
     app: &App,
@@ -92,28 +89,14 @@ pub(super) async fn run(
     journal: &RowJournal<'_>,
     watch: &Watch,
 ) -> Result<RestoreState, Fault> {
-    let options = InPlaceOptions { ranges: ranges(spec), scratch: app.config.data_dir.join("scratch") };
-    let instance = prepared.subject.instance.instance_uuid.as_str();
-    let wanted = match &prepared.wanted {
-        Wanted::State(point) => Instant::Point(point),
-        Wanted::At(time) => Instant::At { instance, at: Timestamp(*time) },
-    };
-    let engine = |e: Error| match e {
-        Error::NotFound(reason) => match reason.strip_prefix(CONTAINERS_GONE) {
-            Some(containers) => {
-                let code = ErrorCode::UserErrorContainerNotFoundForPointInTimeRestore;
-                ApiError::of(code, &[("containers", containers)]).into()
-            }
-            None => refused(spec, &reason),
-        },
-        other => of_engine(&other, &spec.target),
-    };
+    let (options, wanted) = (options(app, prepared, spec), instant(prepared));
+    let engine = |e| of_restore(e, spec);
     let (source, target) = (prepared.account.source.clone(), prepared.account.target.clone());
-    if matches!(prepared.wanted, Wanted::At(_)) && !state.is_planned {
+    if !state.is_planned {
         let plan =
             restore::plan_in_place(&prepared.vault, wanted, source.clone(), &options, watch).await.map_err(engine)?;
         tell(&plan, watch);
-        check(&plan, spec)?;
+        plan.check().map_err(engine)?;
         state.is_planned = true;
         state.counts.planned.blobs = plan.copies + plan.unchanged;
         journal.save(&state).await.map_err(engine)?;
@@ -123,6 +106,53 @@ pub(super) async fn run(
         .map_err(engine)
 }
 
+/// Looks whether it could begin, without listing the account.
+pub(super) async fn validate(app: &App, prepared: &Prepared, spec: &RestoreSpec) -> Result<(), Fault> {
+    let (options, source) = (options(app, prepared, spec), prepared.account.source.clone());
+    restore::validate_in_place(&prepared.vault, instant(prepared), source, &options, &Unwatched)
+        .await
+        .map_err(|e| of_restore(e, spec))
+}
+
+fn options(app: &App, prepared: &Prepared, spec: &RestoreSpec) -> InPlaceOptions {
+    let is_whole_account = match &prepared.wanted {
+        Wanted::State(point) => {
+            point.labels.get("store").is_some_and(|store| store == DataStore::OperationalStore.as_str())
+        }
+        Wanted::At(_) => true,
+    };
+    InPlaceOptions { ranges: ranges(spec), is_whole_account, scratch: app.config.data_dir.join("scratch") }
+}
+
+fn instant(prepared: &Prepared) -> Instant<'_> {
+    match &prepared.wanted {
+        Wanted::State(point) => Instant::Point(point),
+        Wanted::At(time) => {
+            Instant::At { instance: prepared.subject.instance.instance_uuid.as_str(), at: Timestamp(*time) }
+        }
+    }
+}
+
+/// The engine's error as a caller of a restore in place is told of it.
+fn of_restore(error: Error, spec: &RestoreSpec) -> Fault {
+    match error {
+        Error::ContainersGone { containers } => {
+            let code = ErrorCode::UserErrorContainerNotFoundForPointInTimeRestore;
+            ApiError::of(code, &[("containers", &containers.join(", "))]).into()
+        }
+        Error::VersionsGone { blobs, in_all } => {
+            let others = in_all.saturating_sub(blobs.len() as u64);
+            let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+            let named = blobs.join(", ");
+            let reason =
+                format!("what these blobs were then is not kept any more, and nothing was changed: {named}{more}");
+            refused(spec, &reason)
+        }
+        Error::NotFound(reason) => refused(spec, &reason),
+        other => of_engine(&other, &spec.target),
+    }
+}
+
 fn tell(plan: &InPlacePlan, watch: &Watch) {
     let numbers = [
         ("PlannedCopies", plan.copies),
@@ -130,24 +160,11 @@ fn tell(plan: &InPlacePlan, watch: &Watch) {
         ("PlannedUnchanged", plan.unchanged),
         ("PlannedLeft", plan.left),
         ("MissingBlobs", plan.missing_in_all),
+        ("LostBlobs", plan.lost_in_all),
     ];
     watch.tell(|told| {
         told.details.extend(numbers.map(|(name, number)| (name.to_owned(), json!(number.to_string()))));
     });
-}
-
-/// Nothing is written back where anything is missing.
-fn check(plan: &InPlacePlan, spec: &RestoreSpec) -> Result<(), Fault> {
-    if plan.missing_in_all == 0 {
-        return Ok(());
-    }
-    let mut named = plan.missing.join(", ");
-    let others = plan.missing_in_all.saturating_sub(plan.missing.len() as u64);
-    if others > 0 {
-        named.push_str(&format!(" and {others} more"));
-    }
-    let reason = format!("what these blobs were then is not kept any more, and nothing was changed: {named}");
-    Err(refused(spec, &reason))
 }
 
 fn refused(spec: &RestoreSpec, reason: &str) -> Fault {
