@@ -7,5 +7,7 @@
 mod as_azure;
 mod changes;
 mod copies;
+mod endpoint;
 mod model;
+mod pending;
 mod setup;
