@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use blobkeep_vault::item::Immutability;
-use blobkeep_vault::{BlobEntry, BlobKind, ContentHeaders, SourceError, SourceErrorKind};
+use blobkeep_vault::{BlobEntry, BlobKind, ContentHeaders, SourceError, SourceErrorKind, Timestamp};
 use http::Method;
 
 use super::http_client::{Request, Response};
@@ -22,6 +22,18 @@ pub(super) struct Version {
     pub(super) has_tags: bool,
     /// A mark for a folder, which listings leave out.
     pub(super) is_folder: bool,
+}
+
+/// A version that the account keeps, as a row of a listing tells it.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    /// `None` for a current blob that was written while the account kept no versions.
+    pub(super) id: Option<String>,
+    /// To the second.
+    pub(super) modified_at: Timestamp,
+    /// When the blob was made that it is a version of, to the second. Writing over a blob leaves that as it is; a blob that was deleted and made
+    /// again is another one.
+    pub(super) blob_created_at: Timestamp,
 }
 
 impl AzureAccount {
@@ -97,24 +109,28 @@ impl AzureAccount {
         }
     }
 
-    /// Ids of the versions of a blob that are kept, the current one among them.
-    pub(super) async fn version_ids(&self, container: &str, name: &str) -> Result<Vec<String>, SourceError> {
-        let mut ids = Vec::new();
+    /// The versions of a blob that are kept, the current one among them.
+    pub(super) async fn kept_versions(&self, container: &str, name: &str) -> Result<Vec<Kept>, SourceError> {
+        let mut kept = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
             let page = Page { rows: Rows::BareVersions, ..Page::of_prefix(name, cursor.as_deref(), "1000") };
             let page = match self.list_page(container, page).await {
                 Ok(page) => page,
-                Err(error) if error.kind == SourceErrorKind::NotFound => return Ok(ids),
+                Err(error) if error.kind == SourceErrorKind::NotFound => return Ok(kept),
                 Err(error) => return Err(error),
             };
             // The name itself comes before those that begin with it.
             let is_past = page.entries.iter().any(|entry| entry.name != name);
             let of_blob = page.entries.into_iter().filter(|entry| entry.name == name);
-            ids.extend(of_blob.filter_map(|entry| entry.version.or(entry.current_version)));
+            kept.extend(of_blob.map(|entry| Kept {
+                id: entry.version.or(entry.current_version),
+                modified_at: entry.modified_at,
+                blob_created_at: entry.created_at,
+            }));
             cursor = page.next;
             if is_past || cursor.is_none() {
-                return Ok(ids);
+                return Ok(kept);
             }
         }
     }

@@ -158,3 +158,25 @@ async fn changes_of(endpoint: &Endpoint, events: &[Value]) -> Vec<BlobChange> {
 fn head(etag: &str, more: &str) -> String {
     format!("200 OK\r\ncontent-length: 3\r\netag: \"{etag}\"\r\nlast-modified: Thu, 01 Jan 1970 00:00:03 GMT{more}")
 }
+
+#[tokio::test]
+async fn a_blob_without_a_version_stays_when_one_of_its_versions_goes() {
+    let endpoint = Endpoint::start().await;
+    let [version, at] = ["10", "30"].map(|minute| format!("2026-11-23T07:{minute}:00.0000000Z"));
+    let removed = told("BlobDeleted", &at, &[("sequencer", "1"), ("etag", "0x1"), ("blobVersion", &version)]);
+    let row = |minute: u32| {
+        let times = ["Creation-Time", "Last-Modified"]
+            .map(|name| format!("<{name}>Mon, 23 Nov 2026 07:{minute}:00 GMT</{name}>"));
+        let rows = format!(
+            "<Blob><Name>a</Name><Properties>{}<Etag>0x2</Etag><Content-Length>3</Content-Length></Properties></Blob>",
+            times.concat()
+        );
+        let body = format!("<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>");
+        format!("200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    endpoint.script("GET /acc/photos", &[&row(20)]);
+    assert_eq!(changes_of(&endpoint, std::slice::from_ref(&removed)).await, []);
+    let other = Endpoint::start().await;
+    other.script("GET /acc/photos", &[&row(40)]);
+    assert_eq!(changes_of(&other, &[removed]).await.len(), 1, "it was written after the blob had been deleted");
+}

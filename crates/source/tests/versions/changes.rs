@@ -99,6 +99,35 @@ async fn what_happens_to_earlier_versions_is_not_told_of_the_blob() {
 }
 
 #[tokio::test]
+async fn a_deleted_blob_stays_deleted_whatever_happens_to_its_versions() {
+    let setup = setup().await;
+    let first = setup.put(&entry("a"), "first").await;
+    let version = first.current_version.clone().unwrap();
+    let start = setup.end().await;
+    setup.delete("a").await;
+    let (changes, mut position) = setup.changes_after(&start).await;
+    assert_eq!(changes.iter().map(|change| &change.entry).collect::<Vec<_>>(), [&None]);
+    // A rule of the account moves the version, somebody tags it; each is seen alone, and nothing else tells of the deletion.
+    let cool = BlobEntry { tier: Some("Cool".into()), ..first.clone() };
+    let tagged = BlobEntry { tags: vec![("k".into(), "1".into())], ..cool.clone() };
+    for (wanted, was) in [(&cool, &first), (&tagged, &cool)] {
+        assert_eq!(setup.account.copy_version(wanted, &version, Some(was)).await.unwrap(), written());
+        let (changes, next) = setup.changes_after(&position).await;
+        assert_eq!(changes, []);
+        position = next;
+    }
+    // Neither does it come back for the time before a blob of that name is made anew.
+    let cold = BlobEntry { tier: Some("Cold".into()), ..tagged.clone() };
+    assert_eq!(setup.account.copy_version(&cold, &version, Some(&tagged)).await.unwrap(), written());
+    setup.clock.fetch_add(2_000_000, Ordering::SeqCst);
+    let second = setup.put(&entry("a"), "second").await;
+    let (changes, _) = setup.changes_after(&position).await;
+    let versions: Vec<_> = changes.iter().map(|change| &change.entry.as_ref().unwrap().current_version).collect();
+    assert_eq!(versions, [&second.current_version]);
+    setup.emulator.stop().await;
+}
+
+#[tokio::test]
 async fn several_changes_of_a_version_are_asked_for_once() {
     let setup = setup().await;
     let start = setup.end().await;

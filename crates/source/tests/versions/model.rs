@@ -2,6 +2,8 @@
 //! account held at every moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use blobkeep_emulator::{Emulator, SeedBlob};
@@ -42,19 +44,20 @@ struct Account {
     emulator: Emulator,
     source: AzureAccount,
     sas: String,
+    clock: Arc<AtomicI64>,
 }
 
 impl Account {
     async fn start() -> Self {
         // Its clock goes by whole milliseconds, to which the feed says up to when it is complete.
-        let Setup { emulator, .. } = setup_with(true, true).await;
+        let Setup { emulator, clock, .. } = setup_with(true, true).await;
         for container in CONTAINERS {
             emulator.create_container(ACCOUNT, container).unwrap();
         }
         let mut options = AzureOptions::from_connection_string(&emulator.connection_string(ACCOUNT)).unwrap();
         (options.first_delay, options.tells_versions) = (Duration::from_millis(1), true);
         let sas = emulator.sas(ACCOUNT, "rwdlactx");
-        Self { source: AzureAccount::new(options).unwrap(), sas, emulator }
+        Self { source: AzureAccount::new(options).unwrap(), sas, emulator, clock }
     }
 
     async fn state(&self) -> State {
@@ -96,6 +99,8 @@ impl Account {
     /// Changes one blob in one of all ways. Only versions that were `told` are removed: those that were no longer current when changes were looked
     /// for. What is gone before cannot be told as it was.
     async fn change(&self, random: &mut Random, state: &State, told: &BTreeSet<String>) {
+        // Listings tell times to the second.
+        self.clock.fetch_add(7_000_000, Ordering::SeqCst);
         let (container, name) = (random.of(&CONTAINERS), random.of(&NAMES));
         let live = state.get(&(container.to_owned(), name.to_owned()));
         let versions = self.emulator.version_ids(ACCOUNT, container, name);
@@ -103,6 +108,20 @@ impl Account {
             versions.iter().filter(|id| live.is_none_or(|live| live.current_version.as_ref() != Some(*id))).collect();
         let version = live.and_then(|live| live.current_version.clone()).unwrap_or_default();
         match (random.below(10), live) {
+            // Of a blob that was deleted, too: its versions stay.
+            (8 | 9, _) if !earlier.is_empty() => {
+                let one = earlier[random.below(earlier.len())];
+                let blob = BlobEntry { container: container.into(), name: name.into(), ..BlobEntry::default() };
+                let old = BlobEntry { current_version: Some(one.clone()), ..live.cloned().unwrap_or(blob) };
+                let wanted = match random.below(4) {
+                    0 if told.contains(one) => {
+                        return self.ask("DELETE", &old, &format!("versionid={}", one.replace(':', "%3A"))).await;
+                    }
+                    1 => BlobEntry { tags: random.tags(), ..old.clone() },
+                    _ => BlobEntry { tier: Some(random.of(&["Cool", "Cold"]).to_owned()), ..old.clone() },
+                };
+                self.source.copy_version(&wanted, one, Some(&old)).await.unwrap();
+            }
             (0 | 1, _) | (_, None) => {
                 let blob = SeedBlob {
                     tags: random.tags().into_iter().collect(),
@@ -127,19 +146,6 @@ impl Account {
             }
             (6, Some(live)) => self.ask("PUT", live, "comp=metadata").await,
             (7, Some(live)) => self.ask("PUT", live, "comp=snapshot").await,
-            (_, Some(live)) if !earlier.is_empty() => {
-                let one = earlier[random.below(earlier.len())];
-                match random.below(3) {
-                    0 if told.contains(one) => {
-                        self.ask("DELETE", live, &format!("versionid={}", one.replace(':', "%3A"))).await;
-                    }
-                    _ => {
-                        let old = BlobEntry { current_version: Some(one.clone()), ..live.clone() };
-                        let wanted = BlobEntry { tier: Some(random.of(&["Cool", "Cold"]).to_owned()), ..old.clone() };
-                        self.source.copy_version(&wanted, one, Some(&old)).await.unwrap();
-                    }
-                }
-            }
             _ => {}
         }
     }

@@ -10,11 +10,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 
 use blobkeep_vault::source::BlobChange;
-use blobkeep_vault::{BlobEntry, BlobKind, ContentHeaders, SourceError, SourceErrorKind};
+use blobkeep_vault::{BlobEntry, BlobKind, ContentHeaders, SourceError, SourceErrorKind, Timestamp};
 use tokio::task::JoinSet;
 
 use super::event::{Event, Tags, What, instant_of};
-use crate::azure::versions::Version;
+use crate::azure::versions::{Kept, Version};
 use crate::azure::{AzureAccount, xml};
 
 /// Requests that wait for their turn at once.
@@ -41,8 +41,8 @@ enum About {
 struct Found {
     /// `None` for versions that are gone.
     versions: HashMap<VersionKey, Option<Version>>,
-    /// Ids of all versions of a blob.
-    kept: HashMap<Blob, Vec<String>>,
+    /// All versions of a blob.
+    kept: HashMap<Blob, Vec<Kept>>,
 }
 
 /// What a version was at a moment, going back from now.
@@ -65,6 +65,7 @@ impl AzureAccount {
         // Backwards: what is known of a version is what it is now, and its last event tells what it was before.
         for (event, about) in events.iter().zip(&about).rev() {
             if found.settle(event, *about) == About::Earlier {
+                found.go_before(event, &mut thens);
                 continue;
             }
             let entry = match event.what {
@@ -114,7 +115,7 @@ impl AzureAccount {
         events: &[Event],
         about: &[About],
         versions: &HashMap<VersionKey, Option<Version>>,
-    ) -> Result<HashMap<Blob, Vec<String>>, SourceError> {
+    ) -> Result<HashMap<Blob, Vec<Kept>>, SourceError> {
         let is_open = |event: &Event| match versions.get(&(blob_of(event), event.version.clone())) {
             Some(Some(version)) if event.what != What::Deleted => !version.is_current,
             _ => event.version.is_some(),
@@ -128,8 +129,8 @@ impl AzureAccount {
         let jobs = blobs.into_iter().map(|blob| {
             let account = self.clone();
             async move {
-                let ids = account.version_ids(&blob.0, &blob.1).await?;
-                Ok::<_, SourceError>((blob, ids))
+                let kept = account.kept_versions(&blob.0, &blob.1).await?;
+                Ok::<_, SourceError>((blob, kept))
             }
         });
         Ok(at_once(jobs).await?.into_iter().collect())
@@ -239,22 +240,46 @@ fn before_next(later: &[usize], events: &[Event], version: Option<&str>) -> Abou
     }
 }
 
+/// Ids are times, and more exact than others.
+fn made_at(kept: &Kept) -> Timestamp {
+    kept.id.as_deref().and_then(instant_of).unwrap_or(kept.modified_at)
+}
+
 impl Found {
     /// Decides what the events of the page left open.
+    ///
+    /// Where nothing tells, an event that changed something is taken for one of an earlier version: otherwise a rule that moves old versions to
+    /// another tier would bring back a blob whose deletion an earlier page told. What that costs: a tag, tier or header that was set shortly
+    /// before the blob was deleted is not told, if the deletion is not in the page but was made before the page was read.
     fn settle(&self, event: &Event, about: About) -> About {
         let (About::Unknown, Some(version)) = (about, &event.version) else { return about };
         let key = (blob_of(event), event.version.clone());
-        if event.what != What::Deleted
+        let is_deletion = event.what == What::Deleted;
+        if !is_deletion
             && let Some(Some(found)) = self.versions.get(&key)
             && found.is_current
         {
             return About::Current;
         }
-        // Another version was made after this one and before the event: this one was no longer current.
-        let is_later = |id: &String| id > version && instant_of(id).is_some_and(|made| made < event.at);
-        match self.kept.get(&key.0) {
-            Some(kept) if kept.iter().any(is_later) => About::Earlier,
-            _ => About::Current,
+        let kept = self.kept.get(&key.0).map(Vec::as_slice).unwrap_or_default();
+        // What is current and has no id was written when versions had been switched off: later than all of them.
+        let is_later = |kept: &&Kept| kept.id.as_ref().is_none_or(|id| id > version);
+        let next = kept.iter().filter(is_later).min_by_key(|kept| made_at(kept));
+        match next {
+            // Another version was made before the event: this one was no longer current.
+            Some(next) if made_at(next) < event.at => About::Earlier,
+            _ if is_deletion => About::Current,
+            // Another version took its place after the event, unless that is the first one of a blob that was made anew.
+            Some(next) if next.blob_created_at <= event.at => About::Current,
+            _ => About::Earlier,
+        }
+    }
+
+    /// Tags of an earlier version may change, too, and events before may be of the time when it was the blob.
+    fn go_before(&self, event: &Event, thens: &mut HashMap<VersionKey, Then>) {
+        let key = (blob_of(event), event.version.clone());
+        if let Some(Some(found)) = self.versions.get(&key) {
+            thens.entry(key).or_insert_with(|| Then::of(found)).go_before(event);
         }
     }
 
@@ -270,11 +295,7 @@ impl Found {
         if found.is_folder || !is_it {
             return None;
         }
-        let then = thens.entry(key).or_insert_with(|| Then {
-            tags: found.entry.tags.clone(),
-            headers: found.entry.headers.clone(),
-            content_md5: found.entry.content_md5,
-        });
+        let then = thens.entry(key).or_insert_with(|| Then::of(found));
         then.go_to(event);
         let mut entry = BlobEntry {
             tags: then.tags.clone(),
@@ -299,6 +320,11 @@ impl Found {
 }
 
 impl Then {
+    fn of(found: &Version) -> Self {
+        let entry = &found.entry;
+        Self { tags: entry.tags.clone(), headers: entry.headers.clone(), content_md5: entry.content_md5 }
+    }
+
     fn go_to(&mut self, event: &Event) {
         if let Some(tags) = &event.tags {
             tags.current.clone_into(&mut self.tags);
@@ -364,8 +390,6 @@ fn told_by(event: &Event) -> BlobEntry {
 
 #[cfg(test)]
 mod tests {
-    use blobkeep_vault::Timestamp;
-
     use super::*;
 
     /// An event's kind, its version, and the one that it says was current before.
@@ -425,16 +449,31 @@ mod tests {
     fn what_the_page_leaves_open_is_known_by_the_versions_that_are_kept() {
         let version = |micros: &str| format!("2026-11-23T07:00:00.{micros}0Z");
         let base = instant_of(&version("000000")).unwrap().0;
-        let settled = |what: What, at: i64, kept: &[&str]| {
+        // Versions that are kept, each with when its blob was made.
+        let settled = |what: What, at: i64, kept: &[(&str, i64)]| {
             let mut found = Found::default();
-            let ids = kept.iter().map(|micros| version(micros)).collect();
-            found.kept.insert(("c".to_owned(), "a".to_owned()), ids);
+            let kept = kept.iter().map(|(micros, blob)| Kept {
+                id: Some(version(micros)),
+                modified_at: Timestamp::default(),
+                blob_created_at: Timestamp(base + blob),
+            });
+            found.kept.insert(("c".to_owned(), "a".to_owned()), kept.collect());
             found.settle(&event(base + at, what, &version("000005"), ""), About::Unknown)
         };
-        assert_eq!(settled(What::Deleted, 9, &["000003", "000007"]), About::Earlier);
-        assert_eq!(settled(What::Deleted, 9, &["000003"]), About::Current);
+        assert_eq!(settled(What::Deleted, 9, &[("000003", 3), ("000007", 3)]), About::Earlier);
+        assert_eq!(settled(What::Deleted, 9, &[("000003", 3)]), About::Current);
         assert_eq!(settled(What::Deleted, 9, &[]), About::Current);
-        assert_eq!(settled(What::Tier, 9, &["000005", "000020"]), About::Current, "the later one came after the event");
+        for what in [What::Tier, What::Changed] {
+            assert_eq!(settled(what, 9, &[("000005", 3), ("000007", 3)]), About::Earlier);
+            assert_eq!(
+                settled(what, 9, &[("000005", 3), ("000020", 3)]),
+                About::Current,
+                "written over after the event"
+            );
+            assert_eq!(settled(what, 9, &[("000005", 3), ("000020", 20)]), About::Earlier, "deleted, and made anew");
+            assert_eq!(settled(what, 9, &[("000003", 3), ("000005", 3)]), About::Earlier, "deleted, before or after");
+            assert_eq!(settled(what, 9, &[]), About::Earlier, "nothing is left");
+        }
     }
 
     #[test]
