@@ -160,6 +160,27 @@ fn head(etag: &str, more: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_is_written_after_versions_were_switched_off_has_none() {
+    let endpoint = Endpoint::start().await;
+    let [first, second, third] = ["30", "31", "32"].map(|minute| format!("2026-11-23T07:{minute}:00.0000000Z"));
+    let events = [
+        told("BlobCreated", &first, &[("sequencer", "1"), ("etag", "0x1"), ("blobVersion", &first)]),
+        told("BlobCreated", &second, &[("sequencer", "2"), ("etag", "0x2")]),
+        told("BlobCreated", &third, &[("sequencer", "3"), ("etag", "0x3")]),
+    ];
+    let of_version = format!("HEAD /acc/photos/a?versionid={}", first.replace(':', "%3A"));
+    endpoint.script(&of_version, &[&head("0x1", &format!("\r\nx-ms-version-id: {first}"))]);
+    endpoint.script("HEAD /acc/photos/a", &[&head("0x3", "")]);
+    let changes = changes_of(&endpoint, &events).await;
+    let told: Vec<(&str, Option<&str>)> = changes
+        .iter()
+        .map(|change| change.entry.as_ref().unwrap())
+        .map(|entry| (entry.etag.as_str(), entry.current_version.as_deref()))
+        .collect();
+    assert_eq!(told, [("0x1", Some(first.as_str())), ("0x2", None), ("0x3", None)]);
+}
+
+#[tokio::test]
 async fn a_blob_without_a_version_stays_when_one_of_its_versions_goes() {
     let endpoint = Endpoint::start().await;
     let [version, at] = ["10", "30"].map(|minute| format!("2026-11-23T07:{minute}:00.0000000Z"));

@@ -128,6 +128,28 @@ async fn a_deleted_blob_stays_deleted_whatever_happens_to_its_versions() {
 }
 
 #[tokio::test]
+async fn what_was_written_without_a_version_is_told_without_one() {
+    let setup = setup_with(false, true).await;
+    let start = setup.end().await;
+    let put = |name: &str, blob: SeedBlob| setup.emulator.put_blob(ACCOUNT, "photos", name, blob).unwrap();
+    put("a", SeedBlob::new("first"));
+    put("a", SeedBlob::new("second"));
+    put("b", SeedBlob::new("b"));
+    assert!(setup.emulator.delete_blob(ACCOUNT, "photos", "b"));
+    let mark = [("hdi_isfolder".to_owned(), "true".to_owned())].into();
+    put("folder", SeedBlob { metadata: mark, ..SeedBlob::new("") });
+    let (changes, _) = setup.changes_after(&start).await;
+    let told: Vec<(&str, Option<u64>)> = changes
+        .iter()
+        .map(|change| (change.name.as_str(), change.entry.as_ref().map(|entry| entry.size_bytes)))
+        .collect();
+    assert_eq!(told, [("a", Some(5)), ("a", Some(6)), ("b", Some(1)), ("b", None)]);
+    let has_version = |change: &BlobChange| change.entry.as_ref().is_some_and(|entry| entry.current_version.is_some());
+    assert!(!changes.iter().any(has_version), "{changes:?}");
+    setup.emulator.stop().await;
+}
+
+#[tokio::test]
 async fn several_changes_of_a_version_are_asked_for_once() {
     let setup = setup().await;
     let start = setup.end().await;

@@ -283,17 +283,16 @@ impl Found {
         }
     }
 
-    /// What the blob was after the event; `None` if nobody can tell any more, or it is nothing that is kept.
+    /// What the blob was after the event; `None` if it is nothing that is kept. Where nobody can tell any more which version that was, it has none.
     fn entry_at(&self, event: &Event, thens: &mut HashMap<VersionKey, Then>) -> Option<BlobEntry> {
         let key = (blob_of(event), event.version.clone());
-        let Some(found) = self.versions.get(&key)? else {
-            return event.version.is_some().then(|| told_by(event));
-        };
-        // Without its version an event can only be about the present state, if that is still the one.
-        let is_it =
-            event.version.is_some() || (found.entry.etag == event.etag && found.entry.current_version.is_some());
-        if found.is_folder || !is_it {
+        let Some(found) = self.versions.get(&key)? else { return Some(told_by(event)) };
+        if found.is_folder {
             return None;
+        }
+        // Without its version an event can only be about the present state, if that is still the one.
+        if event.version.is_none() && found.entry.etag != event.etag {
+            return Some(told_by(event));
         }
         let then = thens.entry(key).or_insert_with(|| Then::of(found));
         then.go_to(event);
@@ -370,7 +369,7 @@ fn tier_at(event: &Event, found: &Version) -> Option<String> {
     }
 }
 
-/// What an event tells of a version that is gone. A restore that needs it will name it.
+/// What an event tells of a version that is gone, or of a state that never had one. A restore that needs it will name it.
 fn told_by(event: &Event) -> BlobEntry {
     BlobEntry {
         container: event.container.clone(),
