@@ -201,3 +201,18 @@ async fn a_blob_without_a_version_stays_when_one_of_its_versions_goes() {
     other.script("GET /acc/photos", &[&row(40)]);
     assert_eq!(changes_of(&other, &[removed]).await.len(), 1, "it was written after the blob had been deleted");
 }
+
+#[tokio::test]
+async fn the_content_type_is_that_of_the_event_whatever_was_set_later() {
+    let endpoint = Endpoint::start().await;
+    let version = "2026-11-23T07:30:00.0000000Z";
+    let data = [("sequencer", "1"), ("etag", "0x1"), ("contentType", "text/plain"), ("blobVersion", version)];
+    let events = ["a", "b"].map(|name| event(name, "BlobCreated", version, &data));
+    let now = format!("\r\ncontent-type: text/html\r\nx-ms-is-current-version: true\r\nx-ms-version-id: {version}");
+    endpoint.script("HEAD /acc/photos/a", &[&head("0x2", &now)]);
+    endpoint.script("HEAD /acc/photos/b", &[&head("0x1", &now)]);
+    let changes = changes_of(&endpoint, &events).await;
+    let types: Vec<Option<&str>> =
+        changes.iter().map(|change| change.entry.as_ref().unwrap().headers.content_type.as_deref()).collect();
+    assert_eq!(types, [Some("text/plain"), Some("text/html")], "the second is as it was: its own answer counts");
+}

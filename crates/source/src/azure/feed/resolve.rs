@@ -1,6 +1,7 @@
 //! From events to changes: an event tells that something happened to a blob and little of what the blob then was. The rest is asked for, once for
 //! each version in a page. The answer is of now: tags and content headers are taken back to each event by what the later ones in the page say they
-//! changed; what changed after the page is told by the next one, and until then looks as if it had been so before.
+//! changed. What changed after the page looks as if it had been so at its end: the next page tells what was before, but changes that were told
+//! stay as they were told. Only the content type is known better, because every event tells it.
 //!
 //! Events of earlier versions (set aside by a rule of the account, say) look much like those of the current blob. They must not be taken for it: the
 //! deletion of an old version would otherwise look like that of the blob. Which one is current is known from the events around, from the answer
@@ -295,7 +296,7 @@ impl Found {
             return Some(told_by(event));
         }
         let then = thens.entry(key).or_insert_with(|| Then::of(found));
-        then.go_to(event);
+        then.go_to(event, &found.entry.etag);
         let mut entry = BlobEntry {
             tags: then.tags.clone(),
             headers: then.headers.clone(),
@@ -324,9 +325,13 @@ impl Then {
         Self { tags: entry.tags.clone(), headers: entry.headers.clone(), content_md5: entry.content_md5 }
     }
 
-    fn go_to(&mut self, event: &Event) {
+    fn go_to(&mut self, event: &Event, etag_now: &str) {
         if let Some(tags) = &event.tags {
             tags.current.clone_into(&mut self.tags);
+        }
+        // Headers were set since, perhaps after the page: this one is told by every event.
+        if event.content_type.is_some() && event.etag != etag_now {
+            event.content_type.clone_into(&mut self.headers.content_type);
         }
         for (name, change) in &event.headers {
             self.set(name, change.current.clone());
