@@ -97,7 +97,8 @@ pub trait Target: Send + Sync {
     async fn delete(&self, entry: &BlobEntry) -> Result<bool, SourceError>;
 
     /// Makes a version that the account itself keeps the current blob again, with the properties of `entry`, without moving content through
-    /// the caller. `live` is the current blob that it replaces, if there is one: [`SourceErrorKind::Changed`] if that is no longer so.
+    /// the caller. `live` is the current blob that it replaces, if there is one: [`SourceErrorKind::Changed`] if that is no longer so. The account
+    /// may go on with it when the future is dropped, or whoever waits for it has ended; asked for again, that counts as done once it is.
     ///
     /// [`SourceErrorKind::Changed`]: crate::source::SourceErrorKind::Changed
     async fn copy_version(

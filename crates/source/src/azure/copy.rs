@@ -4,9 +4,12 @@
 //! other credential, so the SAS goes along in the address. Everything else goes by Copy Blob, which the account does on its own, and which may
 //! read sources of the same account by the right of the request itself. Content headers and metadata come with a copy, tags and tier do not.
 //!
+//! A copy goes on when nobody waits for it. So whoever finds the blob to be another than it was looks first whether it is this very copy.
+//!
 //! Content headers can be changed without a new version, and a version keeps only the last ones. So the copy is made on the condition that the
 //! version is still as it was; where it is not, the headers are set afterwards.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use blobkeep_vault::{BlobEntry, BlobKind, SourceError, SourceErrorKind, Written};
@@ -60,11 +63,20 @@ impl AzureAccount {
 
     /// The blob has that version's content already: only what can change without a new version may be different.
     async fn adjust(&self, entry: &BlobEntry, live: &BlobEntry, lost: &mut Vec<String>) -> Result<(), SourceError> {
-        let is_unchanged = live.etag == entry.etag;
-        if !is_unchanged && (entry.kind != BlobKind::Block || live.size_bytes != entry.size_bytes) {
+        if live.etag != entry.etag && (entry.kind != BlobKind::Block || live.size_bytes != entry.size_bytes) {
             return Err(written_in_place(entry));
         }
-        if !is_unchanged && (live.headers != entry.headers || live.content_md5 != entry.content_md5) {
+        self.adjust_properties(entry, live, lost).await
+    }
+
+    async fn adjust_properties(
+        &self,
+        entry: &BlobEntry,
+        live: &BlobEntry,
+        lost: &mut Vec<String>,
+    ) -> Result<(), SourceError> {
+        let has_other_headers = live.headers != entry.headers || live.content_md5 != entry.content_md5;
+        if live.etag != entry.etag && has_other_headers {
             self.set_headers(entry, &live.etag, lost).await?;
         }
         if live.tags != entry.tags {
@@ -100,17 +112,20 @@ impl AzureAccount {
             let request = self.copy_request(entry, version, &guard, extras, is_as_it_was);
             let response = self.inner.http.send(&what, &request).await?;
             let (status, code) = (response.status.as_u16(), fault::code_of(&response));
-            let answer = match (status, code.as_str()) {
-                (201 | 202, _) => Some(response),
+            match (status, code.as_str()) {
+                (201 | 202, _) => {
+                    let etag = self.finished_copy(entry, &response, &what).await?;
+                    return Ok(Copied { etag, has_other_headers: !entry.etag.is_empty() && !is_as_it_was });
+                }
                 (412, "SourceConditionNotMet") if is_as_it_was => {
                     if entry.kind != BlobKind::Block {
                         return Err(written_in_place(entry));
                     }
                     is_as_it_was = false;
-                    None
                 }
-                (412, "ConditionNotMet" | "TargetConditionNotMet" | "") | (409, "BlobAlreadyExists") => {
-                    Some(self.own_copy(entry, version, response, &what).await?)
+                (412, "ConditionNotMet" | "TargetConditionNotMet" | "")
+                | (409, "BlobAlreadyExists" | "PendingCopyOperation") => {
+                    return self.earlier_copy(entry, version, &response, &what, lost).await;
                 }
                 _ => {
                     let Some((less, words)) = give_up_on(status, &code, extras) else {
@@ -119,12 +134,7 @@ impl AzureAccount {
                     self.remember_lost(status, extras, less);
                     extras = less;
                     lost.push(words.to_owned());
-                    None
                 }
-            };
-            if let Some(answer) = answer {
-                let etag = self.finished_copy(entry, &answer, &what).await?;
-                return Ok(Copied { etag, has_other_headers: !entry.etag.is_empty() && !is_as_it_was });
             }
         }
     }
@@ -180,37 +190,51 @@ impl AzureAccount {
         refused.write_tier.fetch_or(asked.tier && !granted.tier, Ordering::Relaxed);
     }
 
-    /// The blob is no longer the one that is to be replaced: because a first try did it and its answer was lost, or because of somebody else.
-    async fn own_copy(
+    /// The blob is no longer the one that is to be replaced. Because this copy was begun before, by a try whose answer was lost or by a restore
+    /// that ended while the account was still at it: then it is waited for. Or because of somebody else.
+    async fn earlier_copy(
         &self,
         entry: &BlobEntry,
         version: &str,
-        refusal: Response,
+        refusal: &Response,
         what: &str,
-    ) -> Result<Response, SourceError> {
-        if refusal.tries > 1 {
-            let there = self.look_at_copy(entry, what).await?;
-            if is_copy_of(&there, entry, version) {
-                return Ok(there);
+        lost: &mut Vec<String>,
+    ) -> Result<Copied, SourceError> {
+        let there = self.look_at_copy(entry, what).await?;
+        // Pages are written in place without a trace in size or marks: of a copy that is complete only this very request may be the maker.
+        let may_be_ours = !matches!(entry.kind, BlobKind::Page { .. }) || is_pending(&there) || refusal.tries > 1;
+        if may_be_ours && is_copy_of(&there, entry, version) {
+            let etag = self.finished_copy(entry, &there, what).await?;
+            let live = self.version(&entry.container, &entry.name, None, true).await?.map(|live| live.entry);
+            // Not every write takes away the marks of a copy: setting metadata and appending blocks leave them.
+            if let Some(live) = live.filter(|live| live.etag == etag && has_what_a_copy_brings(live, entry)) {
+                lost.clear();
+                self.adjust_properties(entry, &live, lost).await?;
+                return Ok(Copied { etag, has_other_headers: false });
             }
         }
-        let mut error = fault::error_of(what, self.inner.http.shown(), &refusal);
-        error.kind = SourceErrorKind::Changed;
+        let mut error = fault::error_of(what, self.inner.http.shown(), refusal);
+        if error.kind == SourceErrorKind::Conflict {
+            error.kind = SourceErrorKind::Changed;
+        }
         Err(error)
     }
 
     async fn look_at_copy(&self, entry: &BlobEntry, what: &str) -> Result<Response, SourceError> {
         let request = Request::new(Method::HEAD, Some(&entry.container), Some(&entry.name));
-        self.inner.http.expect(what, &request, &[200]).await
+        self.inner.http.expect(what, &request, &[200, 404]).await
     }
 
     /// Waits until a copy is complete; its ETag.
+    ///
+    /// Nothing asks whether to stop in between: an account mostly copies within itself at once, and one that does not get on is given up. Who
+    /// drops the future leaves a copy behind that goes on, and that the next try finds and waits for.
     async fn finished_copy(&self, entry: &BlobEntry, answer: &Response, what: &str) -> Result<String, SourceError> {
         let etag = |response: &Response| response.header("etag").map(xml::plain_etag).unwrap_or_default();
         let failed = |kind, reason: &str| {
             SourceError::new(kind, format!("cannot {what} at {}: {reason}", self.inner.http.shown()))
         };
-        if answer.header("x-ms-copy-status") != Some("pending") {
+        if !is_pending(answer) {
             return Ok(etag(answer));
         }
         let copy_id = answer.header("x-ms-copy-id").unwrap_or_default().to_owned();
@@ -220,7 +244,7 @@ impl AzureAccount {
             tokio::time::sleep(self.inner.http.copy_delay(looks)).await;
             let there = self.look_at_copy(entry, what).await?;
             if there.header("x-ms-copy-id") != Some(copy_id.as_str()) {
-                return Err(failed(SourceErrorKind::Changed, "somebody else wrote the blob meanwhile"));
+                return Err(failed(SourceErrorKind::Changed, "somebody else wrote or deleted the blob meanwhile"));
             }
             match there.header("x-ms-copy-status") {
                 Some("success") => return Ok(etag(&there)),
@@ -338,6 +362,10 @@ fn of_live(entry: &BlobEntry, live: &BlobEntry) -> Request {
     }
 }
 
+fn is_pending(there: &Response) -> bool {
+    there.header("x-ms-copy-status") == Some("pending")
+}
+
 /// Whether the blob that is there was copied from that version. Endpoints may leave the query out of the source that they show; then the stored
 /// MD5 must do.
 fn is_copy_of(there: &Response, entry: &BlobEntry, version: &str) -> bool {
@@ -352,6 +380,14 @@ fn is_copy_of(there: &Response, entry: &BlobEntry, version: &str) -> bool {
         }
     };
     is_of_version && matches!(there.header("x-ms-copy-status"), Some("success" | "pending"))
+}
+
+/// Whether it has all that can only be changed by writing a blob anew. Headers tell names of metadata in small letters.
+fn has_what_a_copy_brings(live: &BlobEntry, entry: &BlobEntry) -> bool {
+    let metadata = |entry: &BlobEntry| -> BTreeMap<String, String> {
+        entry.metadata.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+    };
+    live.size_bytes == entry.size_bytes && metadata(live) == metadata(entry)
 }
 
 fn written_in_place(entry: &BlobEntry) -> SourceError {

@@ -30,14 +30,21 @@ async fn a_version_becomes_the_blob_again_with_all_that_it_was() {
         assert_eq!(setup.content(&first.name).await, "first");
         assert_ne!(back.current_version, first.current_version, "it is a version of its own");
 
-        // What was deleted comes back as well; what has come meanwhile is not overwritten.
+        // What was deleted comes back as well; who asks for it again finds it done.
         setup.delete(&first.name).await;
         assert_eq!(account.copy_version(&first, &version, None).await.unwrap(), written());
-        let error = account.copy_version(&first, &version, None).await.unwrap_err();
-        assert_eq!(error.kind, SourceErrorKind::Changed, "{error}");
-        let error = account.copy_version(&first, &version, Some(&second)).await.unwrap_err();
-        assert_eq!(error.kind, SourceErrorKind::Changed, "{error}");
-        assert!(!error.message.contains("sig="), "{error}");
+        let there = setup.now(&first.name).await;
+        for live in [None, Some(&second)] {
+            assert_eq!(account.copy_version(&first, &version, live).await.unwrap(), written());
+        }
+        assert_eq!(setup.now(&first.name).await, there, "it was not copied anew");
+        // What has come meanwhile is not overwritten.
+        setup.put(&entry(&first.name), "third").await;
+        for live in [None, Some(&second)] {
+            let error = account.copy_version(&first, &version, live).await.unwrap_err();
+            assert_eq!(error.kind, SourceErrorKind::Changed, "{error}");
+            assert!(!error.message.contains("sig="), "{error}");
+        }
         let gone = "2001-01-01T00:00:00.0000000Z";
         let live = setup.now(&first.name).await;
         let other = BlobEntry { etag: "0x1".into(), ..first.clone() };

@@ -145,6 +145,10 @@ impl Endpoint {
         std::mem::take(&mut self.stored.lock().unwrap().heads)
     }
 
+    pub(crate) fn asked(&self) -> usize {
+        self.stored.lock().unwrap().heads.len()
+    }
+
     pub(crate) async fn names_after(&self, cursor: &mut String) -> Vec<String> {
         let mut names = Vec::new();
         loop {
