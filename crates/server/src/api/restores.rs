@@ -191,8 +191,7 @@ async fn restore(app: Arc<App>, request: Request) -> ApiResult<Answer> {
 /// Two restores that write into the same account at once would undo each other.
 async fn check_no_other_in_place(conn: &mut Conn, stored: &StoredInstance) -> ApiResult<()> {
     let jobs = db::jobs::unfinished(conn, &stored.key, "restore").await?;
-    let is_in_place = |spec: &JobSpec| matches!(spec, JobSpec::Restore(restore) if restore.in_place);
-    if !jobs.iter().any(|job| is_in_place(&job.spec)) {
+    if !jobs.iter().any(|job| job.spec.is_in_place()) {
         return Ok(());
     }
     Err(ApiError::of(

@@ -37,6 +37,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (10, "operational_looks", include_str!("../../migrations/0010_operational_looks.sql")),
     (11, "prune", include_str!("../../migrations/0011_prune.sql")),
     (12, "operational_tier", include_str!("../../migrations/0012_operational_tier.sql")),
+    (13, "operational_memory", include_str!("../../migrations/0013_operational_memory.sql")),
 ];
 
 /// The number of the last migration that this version knows.

@@ -380,8 +380,8 @@ pub struct DueLook {
     pub is_backed_up: bool,
 }
 
-/// The protected instances that the operational tier is to look at, the longest waiting first. Not those that a restore works on, and of those
-/// that are backed up only the ones whose account keeps versions.
+/// The protected instances that the operational tier is to look at, the longest waiting first. Not those that a restore in place works on, and of
+/// those that are backed up only the ones whose account keeps versions.
 ///
 /// # Errors
 /// [`DbError`] when the database fails.
@@ -394,7 +394,7 @@ pub async fn due_looks(conn: &mut Conn, _granted: &Granted, now: i64, limit: i64
             FROM backup_instances i
             WHERE i.look_at <= $1 AND i.protection_state IN ('ProtectionConfigured', 'ProtectionError')
               AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.instance_key = i.key AND j.kind = 'restore'
-                                AND j.status IN ('Queued', 'InProgress'))) due
+                                AND j.in_place = 1 AND j.status IN ('Queued', 'InProgress'))) due
          WHERE backups = 0 OR EXISTS (SELECT 1 FROM operational_ranges r
                                       WHERE r.instance_uuid = due.instance_uuid AND r.is_open = 1 AND r.base IS NOT NULL)
          ORDER BY look_at, key LIMIT $2",

@@ -127,8 +127,8 @@ pub async fn enqueue(conn: &mut Conn, job: &NewJob<'_>) -> DbResult<()> {
     let display = display_of(conn, job.spec).await?;
     query(
         "INSERT INTO jobs (id, vault_key, instance_key, kind, visible, status, spec, state, operation_id, principal_id,
-             correlation_id, created_at, not_before, display)
-         VALUES ($1, $2, $3, $4, $5, 'Queued', $6, '{}', $7, $8, $9, $10, $10, $11)",
+             correlation_id, created_at, not_before, display, in_place)
+         VALUES ($1, $2, $3, $4, $5, 'Queued', $6, '{}', $7, $8, $9, $10, $10, $11, $12)",
     )
     .bind(job.id)
     .bind(job.vault_key)
@@ -141,6 +141,7 @@ pub async fn enqueue(conn: &mut Conn, job: &NewJob<'_>) -> DbResult<()> {
     .bind(job.correlation_id)
     .bind(job.now)
     .bind(to_json("job", &display)?)
+    .bind(i64::from(job.spec.is_in_place()))
     .execute(conn)
     .await?;
     Ok(())

@@ -76,6 +76,11 @@ impl JobSpec {
         }
     }
 
+    /// Whether the job rolls the protected account itself back: nobody looks at it meanwhile.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self, Self::Restore(spec) if spec.in_place)
+    }
+
     /// The folded id of the instance that the job is about.
     pub fn instance_key(&self) -> Option<&str> {
         match self {

@@ -3,13 +3,14 @@
 use blobkeep_arm::id::fold;
 use blobkeep_arm::instance::{Deletion, ProtectionState};
 use blobkeep_arm::point::{PointFilter, PointState};
+use blobkeep_arm::restore::RecoveryOption;
 use blobkeep_arm::stamp::Change;
 use blobkeep_arm::word::DataStore;
 use blobkeep_server::db::instances::{self, DueLook};
 use blobkeep_server::db::operational_ranges::{self, JournalPlace, StoredRange};
 use blobkeep_server::db::points::{self, Point};
 use blobkeep_server::db::{jobs, policies, stamps};
-use blobkeep_server::jobs::spec::{BackupSpec, BackupTrigger, JobSpec};
+use blobkeep_server::jobs::spec::{BackupSpec, BackupTrigger, JobSpec, PointReference, RestoreSpec, Selection};
 use serde_json::json;
 
 use crate::identity::{is_duplicate, is_refused};
@@ -124,6 +125,24 @@ pub(crate) async fn instances_are_due_for_backups_and_looks(stage: &Stage) {
         let found = looks(&mut tx, NOW + 50).await;
         assert_eq!(found.len(), due, "{range:?}");
         assert_eq!(found.contains(&look("c", true)), due == 2);
+    }
+    for (id, in_place, due) in [("elsewhere", false, 2), ("in-place", true, 1)] {
+        let (instance_key, target) = (key("B"), account_id("two"));
+        let spec = JobSpec::Restore(RestoreSpec {
+            instance_key,
+            point: PointReference::ByTime(NOW),
+            source_store: if in_place { DataStore::OperationalStore } else { DataStore::VaultStore },
+            target,
+            selection: Selection::All,
+            option: RecoveryOption::FailIfExists,
+            in_place,
+            tier: None,
+        });
+        let range = StoredRange { starts_at: NOW, ends_at: NOW, is_open: true, journal: Some(journal.clone()) };
+        operational_ranges::put(&mut tx, &uuid, &range).await.unwrap();
+        jobs::enqueue(&mut tx, &new_job(id, &fold(&vault_id("Vault")), &spec, NOW)).await.unwrap();
+        let found = looks(&mut tx, NOW + 50).await;
+        assert_eq!(found.len(), due, "a restore in place is waited for: {found:?}");
     }
     let page = instances::page(&mut tx, granted, &fold(&vault_id("Vault")), false, &key("a"), 1).await.unwrap();
     assert_eq!(page[0].name, "B");
