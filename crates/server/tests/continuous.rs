@@ -226,10 +226,6 @@ async fn a_base_goes_with_its_journal_when_the_next_one_is_older_than_the_retent
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_changes_more_than_it_holds_is_listed_anew() {
     let mut stage = Stage::protected(|config| config.operational.base_changes = 8, policy("P7D", false)).await;
-    let bases = |stage: &Stage| {
-        let folders = stage.journal().into_iter().map(|file| file.parent().unwrap().to_owned());
-        folders.collect::<std::collections::BTreeSet<_>>().len()
-    };
     let mut past = Vec::new();
     for round in 0..4 {
         for blob in 0..4 {
@@ -239,7 +235,7 @@ async fn an_account_that_changes_more_than_it_holds_is_listed_anew() {
         stage.pass_and_look(60).await;
     }
     assert_eq!(
-        bases(&stage),
+        stage.bases(),
         2,
         "eight changes are more than the five blobs at first, and not more than the nine by then"
     );
@@ -248,7 +244,7 @@ async fn an_account_that_changes_more_than_it_holds_is_listed_anew() {
         past.push((stage.now(), stage.content()));
         stage.pass_and_look(60).await;
     }
-    assert_eq!(bases(&stage), 3);
+    assert_eq!(stage.bases(), 3);
     assert_eq!(stage.ranges().await.len(), 1);
     for (at, wanted) in past.iter().rev() {
         assert_eq!(stage.restore(*at, &[]).await["status"], "Completed");

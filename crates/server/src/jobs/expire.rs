@@ -117,7 +117,10 @@ async fn expire(app: &App, subject: &Subject, vault: &Vault, recalculates: bool)
         operational::keep_newest(app, subject, vault, &chain).await?;
     }
     let keeps_newest = instance.state == ProtectionState::BackupSchedulesSuspended;
-    let removed = state::expire(vault, &instance.instance_uuid, Timestamp(now), keeps_newest).await.map_err(engine)?;
+    let needed = operational::needed_by_restores(app, instance).await?;
+    let removed = state::expire_others(vault, &instance.instance_uuid, Timestamp(now), keeps_newest, &needed)
+        .await
+        .map_err(engine)?;
     for point in &removed {
         tracing::info!(instance = instance.key, point, "recovery point has expired");
     }

@@ -18,7 +18,7 @@ use blobkeep_vault::{Monitor, WorkProgress};
 use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
-pub(super) use keep::keep_newest;
+pub(super) use keep::{keep_newest, needed_by_restores};
 pub(super) use look::look;
 pub use ranges::{Range, range_at, restorable_ranges};
 

@@ -57,6 +57,11 @@ struct Prepared {
 }
 
 async fn prepare(app: &App, spec: &RestoreSpec) -> Result<Prepared, Fault> {
+    prepare_again(app, spec, None).await
+}
+
+/// The same for a job that has begun before, and knows what it brings back.
+async fn prepare_again(app: &App, spec: &RestoreSpec, found: Option<in_place::Found>) -> Result<Prepared, Fault> {
     let subject = Subject::load(app, &spec.instance_key).await?;
     let target_key = fold(spec.target.trim_end_matches('/'));
     let actions = if spec.in_place { IN_PLACE_ACTIONS } else { RESTORE_ACTIONS };
@@ -69,7 +74,7 @@ async fn prepare(app: &App, spec: &RestoreSpec) -> Result<Prepared, Fault> {
             let id = id.replace('-', "").to_lowercase();
             Wanted::State(Box::new(point(&subject, &vault, &id, spec).await?))
         }
-        PointReference::ByTime(time) => in_place::wanted_at(app, &subject, &vault, *time, spec).await?,
+        PointReference::ByTime(time) => in_place::wanted_at(app, &subject, &vault, *time, spec, found).await?,
     };
     Ok(Prepared { subject, vault, wanted, account, actions })
 }
@@ -193,7 +198,12 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &W
 }
 
 async fn bring_back(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &Watch) -> Result<Done, Fault> {
-    let prepared = prepare(app, spec).await?;
+    let found = in_place::Found::of(job);
+    let is_new = found.is_none();
+    let prepared = prepare_again(app, spec, found).await?;
+    if spec.in_place && is_new {
+        in_place::Found::keep(&prepared.wanted, watch).await?;
+    }
     watch.need(NeededRights {
         principal_id: prepared.subject.vault.principal_id.clone().unwrap_or_default(),
         actions: prepared.actions.to_vec(),

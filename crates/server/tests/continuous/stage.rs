@@ -1,15 +1,17 @@
 //! A protected account in memory that keeps versions and writes a feed of changes, if it is told to. The service and the account have one clock,
 //! which is set by hand; nothing happens by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use blobkeep_arm::time::{format_instant, parse_instant};
 use blobkeep_server::clock::{Clock, SystemClock};
+use blobkeep_server::db::operational_ranges::{self, StoredRange};
+use blobkeep_server::db::query;
 use blobkeep_server::jobs::AccountOpener;
 use blobkeep_server::{Config, Parts};
 use blobkeep_testkit::clock::ManualClock;
@@ -18,6 +20,7 @@ use blobkeep_vault::source::{ChangePage, FeedPosition};
 use blobkeep_vault::{BlobEntry, ContainerEntry, ListPage, Source, SourceError, SourceErrorKind, Target};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::common::{Got, Service, config};
 
@@ -32,9 +35,61 @@ pub(crate) struct Living {
     keeps_versions: AtomicBool,
     /// The feed does not reach back to before this place.
     feed_begins: AtomicUsize,
+    /// Where calls are held, if somewhere.
+    held: Mutex<Option<(Call, Gate)>>,
+}
+
+/// A call that can be held at a gate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Whether there is a feed: a look asks before anything else.
+    Feed,
+    /// A page of a container.
+    List,
+}
+
+/// Where calls wait until a test lets them through.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    reached: Arc<Semaphore>,
+    opened: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// Returns when a call waits here.
+    pub(crate) async fn reached(&self) {
+        self.reached.acquire().await.unwrap().forget();
+    }
+
+    /// Lets so many calls through.
+    pub(crate) fn open_for(&self, calls: usize) {
+        self.opened.add_permits(calls);
+    }
 }
 
 impl Living {
+    /// Holds every call of this kind from now on.
+    pub(crate) fn hold(&self, call: Call) -> Gate {
+        let gate = Gate { reached: Arc::new(Semaphore::new(0)), opened: Arc::new(Semaphore::new(0)) };
+        *self.held.lock().unwrap() = Some((call, gate.clone()));
+        gate
+    }
+
+    /// Lets all calls through, now and later.
+    pub(crate) fn let_go(&self) {
+        if let Some((_, gate)) = self.held.lock().unwrap().take() {
+            gate.open_for(1000);
+        }
+    }
+
+    async fn pass(&self, call: Call) {
+        let gate = self.held.lock().unwrap().as_ref().filter(|(held, _)| *held == call).map(|(_, gate)| gate.clone());
+        if let Some(gate) = gate {
+            gate.reached.add_permits(1);
+            gate.opened.acquire().await.unwrap().forget();
+        }
+    }
+
     pub(crate) fn keep_versions(&self, keeps: bool) {
         self.keeps_versions.store(keeps, Ordering::SeqCst);
     }
@@ -68,6 +123,7 @@ impl Source for Living {
     }
 
     async fn list(&self, container: &str, prefix: &str, cursor: Option<&str>) -> Result<ListPage, SourceError> {
+        self.pass(Call::List).await;
         Ok(self.seen(self.blobs.list(container, prefix, cursor).await?))
     }
 
@@ -80,6 +136,7 @@ impl Source for Living {
     }
 
     async fn feed(&self) -> Result<Option<FeedPosition>, SourceError> {
+        self.pass(Call::Feed).await;
         if self.is_versioned() { self.blobs.feed().await } else { Ok(None) }
     }
 
@@ -149,8 +206,12 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at_seconds(SystemClock.now_micros() / 1_000_000));
         let blobs = VersionedAccount::new(clock.clone()).with_pages_of(3);
-        let living =
-            Arc::new(Living { blobs, keeps_versions: AtomicBool::new(true), feed_begins: AtomicUsize::new(0) });
+        let living = Arc::new(Living {
+            blobs,
+            keeps_versions: AtomicBool::new(true),
+            feed_begins: AtomicUsize::new(0),
+            held: Mutex::default(),
+        });
         for name in ["one", "two", "three", "four", "five"] {
             living.blobs.put("photos", name, format!("the first {name}"));
         }
@@ -282,12 +343,56 @@ impl Stage {
         self.job(&job).await
     }
 
+    /// Base points whose journals are in the vault and have something.
+    pub(crate) fn bases(&self) -> usize {
+        let folders = self.journal().into_iter().map(|file| file.parent().unwrap().to_owned());
+        folders.collect::<BTreeSet<_>>().len()
+    }
+
+    /// What the service has written down of the ranges is lost.
+    pub(crate) async fn lose_ranges(&self) {
+        let mut writer = self.service.running.app().db.write().await.unwrap();
+        query("DELETE FROM operational_ranges").execute(&mut writer).await.unwrap();
+        writer.commit().await.unwrap();
+    }
+
+    async fn instance_uuid(&self) -> String {
+        let mut reader = self.service.running.app().db.read().await.unwrap();
+        let row = query("SELECT instance_uuid FROM backup_instances").fetch_optional(&mut reader).await.unwrap();
+        row.unwrap().try_get("instance_uuid").unwrap()
+    }
+
+    /// The newest range as it is written down.
+    pub(crate) async fn range_row(&self) -> StoredRange {
+        let uuid = self.instance_uuid().await;
+        let mut reader = self.service.running.app().db.read().await.unwrap();
+        operational_ranges::list(&mut reader, &uuid).await.unwrap().remove(0)
+    }
+
+    /// Nothing but this range is written down.
+    pub(crate) async fn put_range_row(&self, range: &StoredRange) {
+        self.lose_ranges().await;
+        let uuid = self.instance_uuid().await;
+        let mut writer = self.service.running.app().db.write().await.unwrap();
+        operational_ranges::put(&mut writer, &uuid, range).await.unwrap();
+        writer.commit().await.unwrap();
+    }
+
     pub(crate) async fn refuse(&self, at: i64) -> Got {
         self.service.call("POST", &format!("{}/restore", self.instance), Some(self.request(at, &[]))).await
     }
 
     /// The files of the journals in the vault, by name.
     pub(crate) fn journal(&self) -> Vec<PathBuf> {
+        self.files("journal")
+    }
+
+    /// How many points there are in the vault, base points included.
+    pub(crate) fn points(&self) -> usize {
+        self.files("points").len()
+    }
+
+    fn files(&self, kind: &str) -> Vec<PathBuf> {
         let mut folders = vec![self.dir.path().join("data/vaults")];
         let mut files = Vec::new();
         while let Some(folder) = folders.pop() {
@@ -298,7 +403,7 @@ impl Stage {
                 }
             }
         }
-        files.retain(|file| file.components().any(|part| part.as_os_str() == "journal"));
+        files.retain(|file| file.components().any(|part| part.as_os_str() == kind));
         files.sort();
         files
     }

@@ -2,7 +2,7 @@
 //!
 //! What is held, immutable or soft-deleted is not removed, whoever asks: [`Chain::append`] refuses the record that would remove it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -315,6 +315,17 @@ async fn delete_files(vault: &Vault, instance: &str, job: &str) -> Result<()> {
 /// Removes from an instance the points that have expired, oldest first. The newest point of an instance that is not deleted always
 /// stays if `keep_newest` says so; so does what is held. Returns the jobs of the removed points.
 pub async fn expire(vault: &Vault, instance: &str, now: Timestamp, keep_newest: bool) -> Result<Vec<String>> {
+    expire_others(vault, instance, now, keep_newest, &HashSet::new()).await
+}
+
+/// The same, but for points that somebody still needs, who says so by their jobs.
+pub async fn expire_others(
+    vault: &Vault,
+    instance: &str,
+    now: Timestamp,
+    keep_newest: bool,
+    needed: &HashSet<String>,
+) -> Result<Vec<String>> {
     let chain = Chain::instance(vault, instance)?;
     let rules = Chain::vault(vault).load().await?;
     let should_go = |state: &State, job: &str| {
@@ -327,7 +338,7 @@ pub async fn expire(vault: &Vault, instance: &str, now: Timestamp, keep_newest: 
         is_due && state.removal(job, rules.immutability, now) == Removal::Allowed
     };
     let mut removed = Vec::new();
-    for point in &chain.load().await?.points {
+    for point in chain.load().await?.points.iter().filter(|point| !needed.contains(&point.job)) {
         let change = Change::PointRemoved { job: point.job.clone() };
         // Looked at again as the record is made: the deletion may have been taken back, or the expiry put off, a moment ago.
         if chain.append_if(change, now, |state| should_go(state, &point.job)).await?.1 {

@@ -8,5 +8,5 @@ mod instance;
 mod vault;
 
 pub use chain::{At, Chain, Chained};
-pub use instance::{Change, Hold, LivePoint, Removal, State, expire, remove_point};
+pub use instance::{Change, Hold, LivePoint, Removal, State, expire, expire_others, remove_point};
 pub use vault::{Condemned, Immutability, VaultChange, VaultState};

@@ -13,10 +13,12 @@ use blobkeep_vault::state::Chain;
 use crate::App;
 use crate::auth::Granted;
 use crate::db;
+use crate::db::instances::StoredInstance;
 use crate::jobs::backup::remember;
 use crate::jobs::expire::{may_become, set_expiry};
 use crate::jobs::fault::{Fault, of_engine};
 use crate::jobs::instance::Subject;
+use crate::jobs::spec::{JobSpec, PointReference};
 
 /// When what is the state at an instant leaves the retention; none: never, or the policy does not say.
 pub(super) fn retained_until(subject: &Subject, instant: i64) -> Option<i64> {
@@ -84,7 +86,30 @@ async fn list_unlisted(app: &App, subject: &Subject, vault: &Vault) -> Result<()
 
 /// The points of the operational tier, newest first.
 pub(super) async fn points(app: &App, subject: &Subject) -> db::DbResult<Vec<db::points::Point>> {
-    let (granted, key, all) = (Granted::service(), &subject.instance.key, PointFilter::default());
     let mut reader = app.db.read().await?;
-    db::points::list(&mut reader, &granted, key, DataStore::OperationalStore, all).await
+    points_of(&mut reader, &subject.instance).await
+}
+
+pub(super) async fn points_of(conn: &mut db::Conn, instance: &StoredInstance) -> db::DbResult<Vec<db::points::Point>> {
+    let (store, all) = (DataStore::OperationalStore, PointFilter::default());
+    db::points::list(conn, &Granted::service(), &instance.key, store, all).await
+}
+
+/// What restores in place that have not ended bring back: one that was interrupted goes on, also when its instant has left the retention
+/// meanwhile. From the oldest of their instants on every state stays, because each base point continues the journal of the one before.
+pub(in crate::jobs) async fn needed_by_restores(app: &App, instance: &StoredInstance) -> db::DbResult<HashSet<String>> {
+    let mut reader = app.db.read().await?;
+    let jobs = db::jobs::unfinished(&mut reader, &instance.key, "restore").await?;
+    let instants = jobs.iter().filter_map(|job| match &job.spec {
+        JobSpec::Restore(spec) if spec.in_place => match spec.point {
+            PointReference::ByTime(time) => Some(time),
+            // Of the vault tier.
+            PointReference::ById(_) => None,
+        },
+        _ => None,
+    });
+    let Some(oldest) = instants.min() else { return Ok(HashSet::new()) };
+    let points = points_of(&mut reader, instance).await?;
+    let is_later = points.iter().take_while(|point| point.created_at > oldest).count();
+    Ok(points.into_iter().take(is_later + 1).map(|point| point.id).collect())
 }

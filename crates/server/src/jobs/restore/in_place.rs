@@ -7,17 +7,49 @@ use blobkeep_arm::time::format_instant;
 use blobkeep_arm::word::DataStore;
 use blobkeep_vault::restore::{self, InPlaceOptions, InPlacePlan, Instant, Journal, NameRange, RestoreState};
 use blobkeep_vault::{Error, Timestamp, Unwatched, Vault};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Prepared, RowJournal, Wanted, point};
 use crate::App;
 use crate::auth::Granted;
-use crate::db;
+use crate::db::{self, jobs::Job};
 use crate::jobs::fault::{Fault, of_engine};
 use crate::jobs::instance::Subject;
 use crate::jobs::operational::{range_at, restorable_ranges};
 use crate::jobs::spec::{self, PointReference, RestoreSpec};
 use crate::jobs::watch::Watch;
+
+/// What an instant was found to be restored from when the job began. A job that goes on asks no more: its instant may have left the retention
+/// by then, and the account is rolled back half-way. What it needs stays as long as it has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Found {
+    /// The journal: the account keeps versions.
+    Exact,
+    /// The state with this id.
+    State(String),
+}
+
+/// Its place in the state of the job.
+const FOUND: &str = "instant";
+
+impl Found {
+    /// What an earlier run of the job has found.
+    pub(super) fn of(job: &Job) -> Option<Self> {
+        job.state.get(FOUND).and_then(|kept| serde_json::from_value(kept.clone()).ok())
+    }
+
+    /// Keeps what this run has found.
+    pub(super) async fn keep(wanted: &Wanted, watch: &Watch) -> Result<(), Fault> {
+        let found = match wanted {
+            Wanted::At(_) => Self::Exact,
+            Wanted::State(point) => Self::State(point.job.clone()),
+        };
+        watch.set(FOUND, json!(found));
+        watch.save().await
+    }
+}
 
 /// What an instant is restored from: the journal where the account keeps versions, else the state of the last look that was completed by then.
 pub(super) async fn wanted_at(
@@ -26,13 +58,25 @@ pub(super) async fn wanted_at(
     vault: &Vault,
     time: i64,
     spec: &RestoreSpec,
+    found: Option<Found>,
 ) -> Result<Wanted, Fault> {
+    let found = match found {
+        Some(found) => found,
+        None => find(app, subject, time).await?,
+    };
+    Ok(match found {
+        Found::Exact => Wanted::At(time),
+        Found::State(id) => Wanted::State(Box::new(point(subject, vault, &id, spec).await?)),
+    })
+}
+
+async fn find(app: &App, subject: &Subject, time: i64) -> Result<Found, Fault> {
     let (granted, instance) = (Granted::service(), &subject.instance);
     let mut reader = app.db.read().await?;
     let ranges = restorable_ranges(&mut reader, &granted, instance, app.now()).await?;
     let range = range_at(&ranges, time)?;
     if range.is_exact {
-        return Ok(Wanted::At(time));
+        return Ok(Found::Exact);
     }
     let filter = PointFilter { until: Some(time), ..PointFilter::default() };
     let states = db::points::list(&mut reader, &granted, &instance.key, DataStore::OperationalStore, filter).await?;
@@ -42,7 +86,7 @@ pub(super) async fn wanted_at(
         let values = [("point", "of that time"), ("instance", instance.id.as_str())];
         return Err(ApiError::of(ErrorCode::UserErrorRestorePointNotFound, &values).into());
     };
-    Ok(Wanted::State(Box::new(point(subject, vault, &state.id, spec).await?)))
+    Ok(Found::State(state.id.clone()))
 }
 
 /// The names that are brought back; none: all.
