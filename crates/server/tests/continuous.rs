@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "continuous/lost.rs"]
+mod lost;
 #[path = "continuous/restores.rs"]
 mod restores;
 #[path = "continuous/stage.rs"]

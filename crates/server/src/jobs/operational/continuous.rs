@@ -8,6 +8,7 @@ use blobkeep_vault::journal::{self, JournalEnd};
 use blobkeep_vault::point::{FEED_GAP, Point};
 use blobkeep_vault::source::FeedPosition;
 use blobkeep_vault::{Error, ErrorKind, SourceErrorKind, Timestamp};
+use serde_json::Value;
 
 use super::keep::{points, retained_until};
 use super::look::{Look, Seen};
@@ -153,15 +154,25 @@ async fn cut_off(look: &Look<'_>, range: &StoredRange, end: &JournalEnd, written
         }),
         ..range.clone()
     };
-    let (granted, now, info) = (Granted::service(), look.app.now(), error.info());
-    let mut writer = look.app.db.write().await?;
-    db::operational_ranges::put(&mut writer, &instance.instance_uuid, &left).await?;
-    if instance.state == ProtectionState::ProtectionConfigured {
-        let failed = ProtectionState::ProtectionError;
-        db::instances::set_state(&mut writer, &granted, &instance.key, failed, "Succeeded", Some(&info), now).await?;
-    }
-    writer.commit().await?;
+    write_cut_off(look, left, &error.info()).await?;
     Ok(Fault::Final(Box::new(error)))
+}
+
+/// Protection may have been stopped while this look was under way: nothing that was set since is set back.
+async fn write_cut_off(look: &Look<'_>, left: StoredRange, info: &Value) -> db::DbResult<()> {
+    let (granted, now, instance) = (Granted::service(), look.app.now(), &look.subject.instance);
+    let mut writer = look.app.db.write().await?;
+    let rows = db::operational_ranges::list(&mut writer, &instance.instance_uuid).await?;
+    if let Some(row) = rows.into_iter().find(|row| row.starts_at == left.starts_at) {
+        let left = StoredRange { is_open: row.is_open, ..left };
+        db::operational_ranges::put(&mut writer, &instance.instance_uuid, &left).await?;
+    }
+    let present = db::instances::get(&mut writer, &granted, &instance.key).await?;
+    if present.is_some_and(|present| present.state == ProtectionState::ProtectionConfigured) {
+        let failed = ProtectionState::ProtectionError;
+        db::instances::set_state(&mut writer, &granted, &instance.key, failed, "Succeeded", Some(info), now).await?;
+    }
+    writer.commit().await
 }
 
 /// Reads the feed to its end into the journal. False if it does not reach back any more.
