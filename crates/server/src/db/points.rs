@@ -36,6 +36,17 @@ pub struct Point {
     pub state: PointState,
     /// Where it lies.
     pub store: DataStore,
+    /// Of an account that keeps versions: how it goes on from others.
+    pub base: Option<Base>,
+}
+
+/// What makes a point of the operational tier a base point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Every change up to then lies before its journal, in microseconds.
+    pub complete_until: i64,
+    /// The base point before it whose journal ends where that of this one begins; none if something between is not known.
+    pub follows: Option<String>,
 }
 
 fn read(row: &Row) -> DbResult<Point> {
@@ -56,8 +67,14 @@ fn read(row: &Row) -> DbResult<Point> {
         counts: from_json(&what, &counts)?,
         state: PointState::parse(&state).ok_or_else(|| DbError::bad_row(&what, format!("state '{state}'")))?,
         store: DataStore::parse(&store).ok_or_else(|| DbError::bad_row(&what, format!("store '{store}'")))?,
+        base: base(row)?,
         id,
     })
+}
+
+fn base(row: &Row) -> DbResult<Option<Base>> {
+    let Some(complete_until) = row.try_get("base_until")? else { return Ok(None) };
+    Ok(Some(Base { complete_until, follows: row.try_get("base_follows")? }))
 }
 
 /// Adds a point or replaces what is remembered of it: safe to repeat.
@@ -67,8 +84,8 @@ fn read(row: &Row) -> DbResult<Point> {
 pub async fn put(conn: &mut Conn, _granted: &Granted, point: &Point) -> DbResult<()> {
     query(
         "INSERT INTO recovery_points (instance_key, id, job_id, created_at, expires_at, tag, rule, policy_name,
-             tag_version, counts, state, store, deleted)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0)
+             tag_version, counts, state, store, deleted, base_until, base_follows)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13, $14)
          ON CONFLICT (instance_key, id) DO UPDATE SET expires_at = excluded.expires_at, tag = excluded.tag,
              rule = excluded.rule, counts = excluded.counts, state = excluded.state",
     )
@@ -84,6 +101,8 @@ pub async fn put(conn: &mut Conn, _granted: &Granted, point: &Point) -> DbResult
     .bind(point.counts.to_string())
     .bind(point.state.as_str())
     .bind(point.store.as_str())
+    .bind(point.base.as_ref().map(|base| base.complete_until))
+    .bind(point.base.as_ref().and_then(|base| base.follows.as_deref()))
     .execute(conn)
     .await?;
     Ok(())

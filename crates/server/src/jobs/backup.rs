@@ -235,6 +235,10 @@ pub(super) async fn remember(
         ),
         state: if is_complete { PointState::Completed } else { PointState::Partial },
         store,
+        base: report.point.feed().map(|position| db::points::Base {
+            complete_until: position.complete_until.0,
+            follows: report.point.follows().map(ToOwned::to_owned),
+        }),
     };
     let mut writer = app.db.write().await?;
     db::points::put(&mut writer, &Granted::service(), &row).await?;

@@ -8,7 +8,7 @@ use blobkeep_arm::stamp::Change;
 use blobkeep_arm::word::DataStore;
 use blobkeep_server::db::instances::{self, DueLook};
 use blobkeep_server::db::operational_ranges::{self, JournalPlace, StoredRange};
-use blobkeep_server::db::points::{self, Point};
+use blobkeep_server::db::points::{self, Base, Point};
 use blobkeep_server::db::{jobs, policies, stamps};
 use blobkeep_server::jobs::spec::{BackupSpec, BackupTrigger, JobSpec, PointReference, RestoreSpec, Selection};
 use serde_json::json;
@@ -163,6 +163,7 @@ pub(crate) fn point(instance: &str, number: i64) -> Point {
         counts: json!({"blobs": number}),
         state: PointState::Completed,
         store: DataStore::VaultStore,
+        base: None,
     }
 }
 
@@ -175,8 +176,12 @@ pub(crate) async fn points_are_remembered_listed_and_counted(stage: &Stage) {
     }
     let of_same_time = Point { id: "f".repeat(32), ..point("One", 3) };
     points::put(&mut tx, granted, &of_same_time).await.unwrap();
-    let operational = Point { store: DataStore::OperationalStore, ..point("One", 9) };
-    points::put(&mut tx, granted, &operational).await.unwrap();
+    for (number, follows) in [(8, None), (9, Some(point("One", 8).id))] {
+        let base = Some(Base { complete_until: NOW - number, follows });
+        let operational = Point { store: DataStore::OperationalStore, base: base.clone(), ..point("One", number) };
+        points::put(&mut tx, granted, &operational).await.unwrap();
+        assert_eq!(points::get(&mut tx, granted, &one.key, &operational.id).await.unwrap().unwrap().base, base);
+    }
     let again = Point { tag: "Weekly".to_owned(), policy_name: "not kept".to_owned(), ..point("One", 1) };
     points::put(&mut tx, granted, &again).await.unwrap();
     let hyphens = format!("{}-{}", &again.id[..8], &again.id[8..].to_uppercase());

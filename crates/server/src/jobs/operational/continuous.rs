@@ -7,6 +7,7 @@ use blobkeep_vault::backup::{self, BackupOptions, Expiry};
 use blobkeep_vault::journal::{self, JournalEnd};
 use blobkeep_vault::point::{FEED_GAP, Point};
 use blobkeep_vault::source::FeedPosition;
+use blobkeep_vault::state::Chain;
 use blobkeep_vault::{Error, ErrorKind, SourceErrorKind, Timestamp};
 use serde_json::Value;
 
@@ -78,24 +79,49 @@ async fn resume(look: &Look<'_>) -> Result<Option<At>, Fault> {
     let mut reader = look.app.db.read().await?;
     let known = db::operational_ranges::list(&mut reader, uuid).await?.into_iter().next();
     drop(reader);
-    let Some(range) = known else { return Ok(Some(anew(end))) };
+    let Some(range) = known else { return anew(look, end).await.map(Some) };
     if range.journal.is_some() {
         return go_on(look, range, end).await.map(Some);
     }
     // Where looks made states of their own since, nobody followed the feed.
     let is_newer = end.base_completed_at.0 > range.ends_at;
-    Ok(is_newer.then(|| anew(end)))
+    if is_newer { anew(look, end).await.map(Some) } else { Ok(None) }
 }
 
-/// A range that begins with the base of this journal: its row was not written any more.
-fn anew(end: JournalEnd) -> At {
-    let starts_at = end.base_completed_at.0;
-    let mut at = At { range: StoredRange { starts_at, ends_at: i64::MIN, is_open: true, journal: None }, end };
-    at.note();
-    at
+/// A range of which no row tells: it begins with the oldest base that leads to the one of this journal without a gap.
+async fn anew(look: &Look<'_>, end: JournalEnd) -> Result<At, Fault> {
+    let history = history(look, &end.base).await?;
+    let starts_at = history.last().map_or(end.base_completed_at.0, |(_, completed_at)| *completed_at);
+    let range = StoredRange { starts_at, ends_at: i64::MIN, is_open: true, journal: None };
+    Ok(At::of(range, end))
+}
+
+/// The base points that lead to this one without a gap, from itself back to the oldest: the id of each, and when it was completed.
+async fn history(look: &Look<'_>, newest: &str) -> Result<Vec<(String, i64)>, Fault> {
+    let engine = |e: Error| look.engine(&e);
+    let uuid = &look.subject.instance.instance_uuid;
+    let points = Chain::instance(look.vault, uuid).map_err(engine)?.load().await.map_err(engine)?.points.clone();
+    let mut found: Vec<(String, i64)> = Vec::new();
+    let mut next = Some(newest.to_owned());
+    while let Some(live) = next.and_then(|job| points.iter().find(|point| point.job == job)) {
+        let point = match Point::get(look.vault, uuid, &live.job).await {
+            // What is lost is restored by nobody.
+            Err(e) if matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => break,
+            point => point.map_err(engine)?,
+        };
+        found.push((live.job.clone(), live.completed_at.0));
+        next = point.follows().filter(|_| found.len() < points.len()).map(ToOwned::to_owned);
+    }
+    Ok(found)
 }
 
 impl At {
+    fn of(range: StoredRange, end: JournalEnd) -> Self {
+        let mut at = Self { range, end };
+        at.note();
+        at
+    }
+
     /// The range follows the journal.
     fn note(&mut self) {
         self.range.ends_at = self.range.ends_at.max(self.end.position.complete_until.0);
@@ -109,17 +135,11 @@ impl At {
 }
 
 async fn go_on(look: &Look<'_>, range: StoredRange, mut end: JournalEnd) -> Result<At, Fault> {
-    let Some(place) = &range.journal else { return Ok(anew(end)) };
+    let Some(place) = &range.journal else { return anew(look, end).await };
     if place.base != end.base {
-        // A base was committed, and this service did not come to write it down.
-        let uuid = &look.subject.instance.instance_uuid;
-        let base = Point::get(look.vault, uuid, &end.base).await.map_err(|e| look.engine(&e))?;
-        if base.follows() != Some(place.base.as_str()) {
-            return Ok(anew(end));
-        }
-        let mut at = At { range, end };
-        at.note();
-        return Ok(at);
+        // A base was committed, and this service did not come to write it down; or this is an old copy of the database, and there are several.
+        let is_known = history(look, &end.base).await?.iter().any(|(base, _)| *base == place.base);
+        return if is_known { Ok(At::of(range, end)) } else { anew(look, end).await };
     }
     let written = u64::try_from(place.segments).unwrap_or_default();
     if end.segments < written {
@@ -130,9 +150,7 @@ async fn go_on(look: &Look<'_>, range: StoredRange, mut end: JournalEnd) -> Resu
         let complete_until = Timestamp(range.ends_at.max(end.position.complete_until.0));
         end.position = FeedPosition { cursor: place.cursor.clone(), complete_until };
     }
-    let mut at = At { range, end };
-    at.note();
-    Ok(at)
+    Ok(At::of(range, end))
 }
 
 /// Segments at the end of a journal have gone. What is left is told from now on; the next look reads the rest from the feed again.
@@ -197,7 +215,7 @@ async fn drain(look: &Look<'_>, at: &mut At) -> Result<bool, Fault> {
 
 /// The first base point of a range.
 async fn begin(look: &Look<'_>, feed: &FeedPosition) -> Result<At, Fault> {
-    let mut at = anew(make_base(look, feed, true).await?);
+    let mut at = anew(look, make_base(look, feed, true).await?).await?;
     drain_new(look, &mut at).await?;
     Ok(at)
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use blobkeep_vault::state::Chain;
 use blobkeep_vault::{Monitor, Source, Vault};
 
-use super::keep::{expire_superseded, keep_newest, retained_until};
+use super::keep::{expire_superseded, keep_newest, points_of, retained_until};
+use super::ranges::known_ranges;
 use super::{continuous, interval, meta_key, simple};
 use crate::App;
 use crate::auth::Granted;
+use crate::db::instances::StoredInstance;
 use crate::db::operational_ranges::StoredRange;
-use crate::db::{self, blob_services::BlobService};
+use crate::db::{self, Conn, blob_services::BlobService};
 use crate::jobs::backup::BACKUP_ACTIONS;
 use crate::jobs::fault::{Fault, of_engine};
 use crate::jobs::instance::{Subject, check_rights};
@@ -89,6 +91,9 @@ async fn write_down(app: &App, subject: &Subject, seen: &Seen, keeps_versions: b
     let Some(instance) = db::instances::get(&mut writer, &granted, key).await? else { return Ok(()) };
     let is_stopped = instance.configured_at.is_none() && subject.instance.configured_at.is_some();
     let others = db::operational_ranges::list(&mut writer, uuid).await?;
+    if others.is_empty() {
+        write_older(&mut writer, &instance, seen).await?;
+    }
     if others.iter().any(|other| other.is_open && other.starts_at != seen.range.starts_at) {
         db::operational_ranges::close(&mut writer, uuid).await?;
     }
@@ -111,6 +116,17 @@ async fn write_down(app: &App, subject: &Subject, seen: &Seen, keeps_versions: b
         db::instances::set_look_at(&mut writer, &granted, key, Some(seen.seen_until + interval(app))).await?;
     }
     writer.commit().await
+}
+
+/// Where nothing is written down, what the points tell of the time before what was seen.
+async fn write_older(conn: &mut Conn, instance: &StoredInstance, seen: &Seen) -> db::DbResult<()> {
+    let points = points_of(conn, instance).await?;
+    let is_older = |range: &StoredRange| range.starts_at <= range.ends_at && range.ends_at < seen.range.starts_at;
+    for range in known_ranges(conn, instance, &points).await?.into_iter().filter(is_older) {
+        let range = StoredRange { is_open: false, ..range };
+        db::operational_ranges::put(conn, &instance.instance_uuid, &range).await?;
+    }
+    Ok(())
 }
 
 /// What lies before it has left the retention for certain.

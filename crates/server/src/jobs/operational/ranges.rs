@@ -12,7 +12,7 @@ use blobkeep_arm::word::DataStore;
 use super::last_look;
 use crate::auth::Granted;
 use crate::db::instances::StoredInstance;
-use crate::db::operational_ranges::StoredRange;
+use crate::db::operational_ranges::{JournalPlace, StoredRange};
 use crate::db::points::Point;
 use crate::db::{self, Conn, DbResult};
 
@@ -64,21 +64,65 @@ pub async fn restorable_ranges(
     Ok(of_rows(&rows, &points, first))
 }
 
-/// The ranges as they were written down, newest first. Of an instance of before that was done there is one, made of its points.
+/// The ranges as they were written down, newest first. Where nobody wrote them down, or that was lost, what the points tell of themselves.
 pub(super) async fn known_ranges(
     conn: &mut Conn,
     stored: &StoredInstance,
     points: &[Point],
 ) -> DbResult<Vec<StoredRange>> {
     let rows = db::operational_ranges::list(conn, &stored.instance_uuid).await?;
-    let (Some(newest), Some(oldest)) = (points.first(), points.last()) else { return Ok(rows) };
     if !rows.is_empty() {
         return Ok(rows);
     }
-    let looked_at = last_look(conn, &stored.instance_uuid).await?.unwrap_or(newest.created_at);
-    let starts_at = oldest.created_at.max(stored.configured_at.unwrap_or(i64::MIN));
-    let is_open = stored.configured_at.is_some();
-    Ok(vec![StoredRange { starts_at, ends_at: looked_at.max(newest.created_at), is_open, journal: None }])
+    let looked_at = last_look(conn, &stored.instance_uuid).await?;
+    Ok(of_points(points, stored.configured_at, looked_at))
+}
+
+/// Points between which nothing is missing.
+struct Stretch<'p> {
+    first: &'p Point,
+    last: &'p Point,
+}
+
+/// What points alone tell; `points` and ranges newest first. A base point says which one it goes on from, and until when it knows the account
+/// for certain. Of states that looks made nobody knows whether there was a break before protection began last, and where the account did not
+/// keep versions before and after that, either; they count until the last look.
+fn of_points(points: &[Point], configured_at: Option<i64>, looked_at: Option<i64>) -> Vec<StoredRange> {
+    let mut stretches: Vec<Stretch<'_>> = Vec::new();
+    for point in points.iter().rev() {
+        match stretches.last_mut() {
+            Some(stretch) if goes_on(stretch.last, point) => stretch.last = point,
+            _ => stretches.push(Stretch { first: point, last: point }),
+        }
+    }
+    let newest = stretches.len().saturating_sub(1);
+    let ranges = stretches.iter().enumerate().map(|(number, Stretch { first, last })| {
+        let is_newest = number == newest;
+        let is_open = is_newest && configured_at.is_some();
+        match &last.base {
+            Some(base) => {
+                let place = JournalPlace { base: last.id.clone(), segments: 0, cursor: String::new() };
+                StoredRange { starts_at: first.created_at, ends_at: base.complete_until, is_open, journal: Some(place) }
+            }
+            None => {
+                let starts_at = first.created_at.max(configured_at.unwrap_or(i64::MIN));
+                let looked_at = looked_at.filter(|_| is_newest).unwrap_or(i64::MIN);
+                StoredRange { starts_at, ends_at: last.created_at.max(looked_at), is_open, journal: None }
+            }
+        }
+    });
+    let mut ranges: Vec<StoredRange> = ranges.collect();
+    ranges.reverse();
+    ranges
+}
+
+/// Whether nothing is missing between two points that follow each other.
+fn goes_on(before: &Point, point: &Point) -> bool {
+    match (&before.base, &point.base) {
+        (None, None) => true,
+        (Some(_), Some(base)) => base.follows.as_ref() == Some(&before.id),
+        _ => false,
+    }
 }
 
 fn of_rows(rows: &[StoredRange], points: &[Point], first: i64) -> Vec<Range> {
@@ -123,7 +167,7 @@ mod tests {
     use blobkeep_arm::point::PointState;
 
     use super::*;
-    use crate::db::operational_ranges::JournalPlace;
+    use crate::db::points::Base;
 
     fn point(created_at: i64) -> Point {
         Point {
@@ -139,7 +183,14 @@ mod tests {
             counts: serde_json::Value::Null,
             state: PointState::Completed,
             store: DataStore::OperationalStore,
+            base: None,
         }
+    }
+
+    /// A base point that knows the account until five before it was completed.
+    fn base(created_at: i64, follows: Option<i64>) -> Point {
+        let follows = follows.map(|before| format!("point{before}"));
+        Point { base: Some(Base { complete_until: created_at - 5, follows }), ..point(created_at) }
     }
 
     fn row(starts_at: i64, ends_at: i64, base: Option<i64>) -> StoredRange {
@@ -177,6 +228,28 @@ mod tests {
         assert_eq!(refused.code, ErrorCode::UserErrorInvalidRecoveryPointInTime);
         assert_eq!(refused.message.matches("from 1970").count(), 3, "{}", refused.message);
         assert!(range_at(&[], 31).unwrap_err().message.contains("no restorable range yet"));
+    }
+
+    #[test]
+    fn what_was_not_written_down_is_told_by_the_points_themselves() {
+        let points = [
+            point(90),
+            base(80, Some(70)),
+            base(70, None),
+            base(60, Some(50)),
+            base(50, Some(40)),
+            point(30),
+            point(10),
+        ];
+        let made = of_points(&points, Some(20), Some(95));
+        let ranges = of_rows(&made.into_iter().rev().collect::<Vec<_>>(), &points, i64::MIN);
+        let shown: Vec<_> = ranges.iter().map(|range| (range.start, range.end, range.is_exact)).collect();
+        assert_eq!(shown, [(20, 30, false), (50, 55, true), (70, 75, true), (90, 95, false)]);
+
+        let open: Vec<bool> = of_points(&points[1..], Some(20), Some(95)).iter().map(|range| range.is_open).collect();
+        assert_eq!(open, [true, false, false]);
+        assert_eq!(of_points(&points[6..], None, None)[0].ends_at, 10);
+        assert!(of_points(&[], Some(20), None).is_empty());
     }
 
     #[test]
