@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "continuous/containers.rs"]
+mod containers;
 #[path = "continuous/lost.rs"]
 mod lost;
 #[path = "continuous/restores.rs"]

@@ -102,8 +102,16 @@ impl VersionedAccount {
 
     /// Makes a container.
     pub fn add_container(&self, name: &str) {
-        let entry = ContainerEntry { name: name.to_owned(), ..ContainerEntry::default() };
+        let entry = self.marked(ContainerEntry { name: name.to_owned(), ..ContainerEntry::default() });
         self.lock().containers.entry(name.to_owned()).or_insert(entry);
+    }
+
+    /// The container as it is when it is made now.
+    fn marked(&self, mut entry: ContainerEntry) -> ContainerEntry {
+        let now = self.clock.now().0;
+        entry.modified_at = Timestamp(now / 1_000_000 * 1_000_000);
+        entry.etag = format!("0x8DC{now:013X}");
+        entry
     }
 
     /// Removes a container with all versions in it. The feed says nothing of it.
@@ -402,7 +410,8 @@ impl Target for VersionedAccount {
     }
 
     async fn create_container(&self, container: &ContainerEntry) -> Result<bool, SourceError> {
-        Ok(self.lock().containers.insert(container.name.clone(), container.clone()).is_none())
+        let made = self.marked(container.clone());
+        Ok(self.lock().containers.insert(container.name.clone(), made).is_none())
     }
 
     fn accepts(&self, _: &BlobEntry) -> Result<(), String> {

@@ -432,6 +432,7 @@ pub async fn purge(conn: &mut Conn, granted: &Granted, key: &str) -> DbResult<()
     if let Some(uuid) = uuid_of(conn, key).await? {
         super::operational_ranges::close(conn, &uuid).await?;
         super::operational_ranges::forget_before(conn, &uuid, i64::MAX).await?;
+        super::operational_containers::forget(conn, &uuid).await?;
     }
     query("DELETE FROM recovery_points WHERE instance_key = $1").bind(key).execute(&mut *conn).await?;
     query("DELETE FROM backup_instances WHERE key = $1").bind(key).execute(conn).await?;

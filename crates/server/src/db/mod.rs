@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod leases;
 pub mod locks;
 pub mod meta;
+pub mod operational_containers;
 pub mod operational_ranges;
 pub mod operations;
 pub mod place;

@@ -2,6 +2,7 @@
 //! over what the feed tells, and any instant can be restored exactly. Elsewhere a look keeps a state when something changed, and an
 //! instant is restored to the last look that was completed before it.
 
+mod containers;
 mod continuous;
 mod keep;
 mod look;

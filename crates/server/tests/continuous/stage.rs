@@ -37,6 +37,7 @@ pub(crate) struct Living {
     feed_begins: AtomicUsize,
     /// Where calls are held, if somewhere.
     held: Mutex<Option<(Call, Gate)>>,
+    hides_containers: AtomicBool,
 }
 
 /// A call that can be held at a gate.
@@ -94,6 +95,11 @@ impl Living {
         self.keeps_versions.store(keeps, Ordering::SeqCst);
     }
 
+    /// Containers cannot be listed.
+    pub(crate) fn hide_containers(&self, hides: bool) {
+        self.hides_containers.store(hides, Ordering::SeqCst);
+    }
+
     /// The feed forgets what it has told so far.
     pub(crate) async fn forget_feed(&self) {
         let end = self.blobs.feed().await.unwrap().unwrap();
@@ -119,6 +125,9 @@ impl Source for Living {
     }
 
     async fn containers(&self) -> Result<Vec<ContainerEntry>, SourceError> {
+        if self.hides_containers.load(Ordering::SeqCst) {
+            return Err(SourceError::new(SourceErrorKind::Unavailable, "too busy to list containers"));
+        }
         self.blobs.containers().await
     }
 
@@ -211,6 +220,7 @@ impl Stage {
             keeps_versions: AtomicBool::new(true),
             feed_begins: AtomicUsize::new(0),
             held: Mutex::default(),
+            hides_containers: AtomicBool::new(false),
         });
         for name in ["one", "two", "three", "four", "five"] {
             living.blobs.put("photos", name, format!("the first {name}"));

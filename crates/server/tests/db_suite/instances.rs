@@ -7,6 +7,7 @@ use blobkeep_arm::restore::RecoveryOption;
 use blobkeep_arm::stamp::Change;
 use blobkeep_arm::word::DataStore;
 use blobkeep_server::db::instances::{self, DueLook};
+use blobkeep_server::db::operational_containers;
 use blobkeep_server::db::operational_ranges::{self, JournalPlace, StoredRange};
 use blobkeep_server::db::points::{self, Base, Point};
 use blobkeep_server::db::{jobs, policies, stamps};
@@ -234,6 +235,13 @@ pub(crate) async fn ranges_go_with_their_instance(stage: &Stage) {
     operational_ranges::put(&mut tx, &one.instance_uuid, &longer).await.unwrap();
     let found = operational_ranges::list(&mut tx, &one.instance_uuid).await.unwrap();
     assert_eq!(found, [longer.clone(), range(NOW, None)], "newest first");
+    let marks = |mark: &str| [("photos".to_owned(), Some(mark.to_owned())), ("papers".to_owned(), None)].into();
+    for (base, mark) in [("base", "one"), ("base", "two"), ("later", "two")] {
+        operational_containers::put(&mut tx, &one.instance_uuid, base, &marks(mark)).await.unwrap();
+        let found = operational_containers::get(&mut tx, &one.instance_uuid, base).await.unwrap();
+        assert_eq!(found, Some(marks(mark)));
+    }
+    assert_eq!(operational_containers::get(&mut tx, &one.instance_uuid, "base").await.unwrap(), None);
 
     operational_ranges::forget_before(&mut tx, &one.instance_uuid, NOW + 50).await.unwrap();
     assert_eq!(operational_ranges::list(&mut tx, &one.instance_uuid).await.unwrap().len(), 2, "they are open");
@@ -243,6 +251,7 @@ pub(crate) async fn ranges_go_with_their_instance(stage: &Stage) {
     assert_eq!(left, [StoredRange { is_open: false, ..longer }]);
     instances::purge(&mut tx, granted, &one.key).await.unwrap();
     assert!(operational_ranges::list(&mut tx, &one.instance_uuid).await.unwrap().is_empty());
+    assert_eq!(operational_containers::get(&mut tx, &one.instance_uuid, "later").await.unwrap(), None);
     let others = operational_ranges::list(&mut tx, &two.instance_uuid).await.unwrap();
     assert_eq!(others, [range(NOW + 10, None), range(NOW, None)]);
 }

@@ -11,6 +11,7 @@ use blobkeep_vault::state::Chain;
 use blobkeep_vault::{Error, ErrorKind, SourceErrorKind, Timestamp};
 use serde_json::Value;
 
+use super::containers::Containers;
 use super::keep::{points, retained_until};
 use super::look::{Look, Seen};
 use super::ranges::known_ranges;
@@ -27,6 +28,8 @@ const MICROS_PER_HOUR: i64 = 3_600_000_000;
 struct At {
     range: StoredRange,
     end: JournalEnd,
+    /// What the journal has something in; none if nobody knows.
+    containers: Option<Containers>,
 }
 
 /// Looks at the account once: everything that the feed has told since is in the journal afterwards. None if a point must be made first, and
@@ -36,7 +39,9 @@ pub(super) async fn look(look: &Look<'_>, feed: &FeedPosition) -> Result<Option<
     let before = match resume(look).await? {
         Some(mut at) => {
             if drain(look, &mut at).await? {
-                if look.may_make_points && is_base_due(look, &at.end).await? {
+                // Also where no base can be made: what has gone is remembered until one is.
+                let has_gone = has_gone(look, &mut at).await?;
+                if look.may_make_points && (has_gone || is_base_due(look, &at.end).await?) {
                     rebase(look, &mut at).await?;
                 }
                 return Ok(Some(Seen { ended: None, range: at.range, seen_until }));
@@ -93,7 +98,7 @@ async fn anew(look: &Look<'_>, end: JournalEnd) -> Result<At, Fault> {
     let history = history(look, &end.base).await?;
     let starts_at = history.last().map_or(end.base_completed_at.0, |(_, completed_at)| *completed_at);
     let range = StoredRange { starts_at, ends_at: i64::MIN, is_open: true, journal: None };
-    Ok(At::of(range, end))
+    At::of(look, range, end).await
 }
 
 /// The base points that lead to this one without a gap, from itself back to the oldest: the id of each, and when it was completed.
@@ -116,10 +121,11 @@ async fn history(look: &Look<'_>, newest: &str) -> Result<Vec<(String, i64)>, Fa
 }
 
 impl At {
-    fn of(range: StoredRange, end: JournalEnd) -> Self {
-        let mut at = Self { range, end };
+    async fn of(look: &Look<'_>, range: StoredRange, end: JournalEnd) -> Result<Self, Fault> {
+        let containers = Containers::load(look, &end).await?;
+        let mut at = Self { range, end, containers };
         at.note();
-        at
+        Ok(at)
     }
 
     /// The range follows the journal.
@@ -139,7 +145,7 @@ async fn go_on(look: &Look<'_>, range: StoredRange, mut end: JournalEnd) -> Resu
     if place.base != end.base {
         // A base was committed, and this service did not come to write it down; or this is an old copy of the database, and there are several.
         let is_known = history(look, &end.base).await?.iter().any(|(base, _)| *base == place.base);
-        return if is_known { Ok(At::of(range, end)) } else { anew(look, end).await };
+        return if is_known { At::of(look, range, end).await } else { anew(look, end).await };
     }
     let written = u64::try_from(place.segments).unwrap_or_default();
     if end.segments < written {
@@ -150,7 +156,7 @@ async fn go_on(look: &Look<'_>, range: StoredRange, mut end: JournalEnd) -> Resu
         let complete_until = Timestamp(range.ends_at.max(end.position.complete_until.0));
         end.position = FeedPosition { cursor: place.cursor.clone(), complete_until };
     }
-    Ok(At::of(range, end))
+    At::of(look, range, end).await
 }
 
 /// Segments at the end of a journal have gone. What is left is told from now on; the next look reads the rest from the feed again.
@@ -204,6 +210,12 @@ async fn drain(look: &Look<'_>, at: &mut At) -> Result<bool, Fault> {
             Err(e) if e.kind == SourceErrorKind::NotFound => return Ok(false),
             page => page.map_err(|e| look.engine(&e.into()))?,
         };
+        if let Some(containers) = &mut at.containers
+            && containers.note(&page.changes)
+        {
+            // Before the journal has something in them: were it the other way round, an interrupted look could lose one.
+            containers.save(look, &at.end.base).await?;
+        }
         // This moves the position on, also where nothing has to be written.
         journal::append(look.vault, uuid, &mut at.end, &page).await.map_err(|e| look.engine(&e))?;
         at.note();
@@ -220,16 +232,33 @@ async fn begin(look: &Look<'_>, feed: &FeedPosition) -> Result<At, Fault> {
     Ok(at)
 }
 
+/// Whether something that the journal has may have gone with its container; yes if nobody knows.
+async fn has_gone(look: &Look<'_>, at: &mut At) -> Result<bool, Fault> {
+    match &mut at.containers {
+        Some(containers) => containers.look(look, &at.end.base).await,
+        None => Ok(true),
+    }
+}
+
 /// Lists the whole anew. The journal of the base before was written up to where the new one begins, so the range goes on.
 async fn rebase(look: &Look<'_>, at: &mut At) -> Result<(), Fault> {
     at.end = make_base(look, &at.end.position, false).await?;
+    at.containers = Containers::load(look, &at.end).await?;
     at.note();
     drain_new(look, at).await
 }
 
-/// What happened while the whole was listed. A feed that lost that within this look is found out by the next one.
+/// What happened while the whole was listed. A feed that lost that within this look is found out by the next one, and so is a container that has
+/// gone.
 async fn drain_new(look: &Look<'_>, at: &mut At) -> Result<(), Fault> {
-    drain(look, at).await.map(drop)
+    if let Some(containers) = &at.containers {
+        containers.save(look, &at.end.base).await?;
+    }
+    drain(look, at).await?;
+    if at.containers.as_ref().is_some_and(Containers::has_news) {
+        has_gone(look, at).await?;
+    }
+    Ok(())
 }
 
 async fn is_base_due(look: &Look<'_>, end: &JournalEnd) -> Result<bool, Fault> {
