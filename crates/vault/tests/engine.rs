@@ -108,17 +108,21 @@ async fn an_unchanged_account_is_not_read_and_adds_almost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_mebibyte_costs_about_a_mebibyte() {
+async fn a_changed_mebibyte_costs_less_than_four_on_average() {
     let (world, account) = (World::new().await, MemoryAccount::new());
     let mut content = noise(64 << 20, 5);
     account.put("c", "big", content.clone());
     world.back_up(&account, "job-1").await.unwrap();
-    content[30 << 20..31 << 20].copy_from_slice(&noise(1 << 20, 6));
+    // Where chunks are cut is a secret of each vault, so one change alone may meet two long ones.
+    let places: Vec<usize> = (4..64).step_by(10).map(|mebibyte| mebibyte << 20).collect();
+    for place in &places {
+        content[*place..place + (1 << 20)].copy_from_slice(&noise(1 << 20, *place as u64));
+    }
     account.put("c", "big", content);
     let before = world.files.total_bytes();
     world.back_up(&account, "job-2").await.unwrap();
     let added = world.files.total_bytes() - before;
-    assert!(added < 4 << 20, "{added} bytes were added");
+    assert!(added < (4 << 20) * places.len() as u64, "{added} bytes were added");
     assert_eq!(world.restored("job-2").await, account.contents());
 }
 
