@@ -235,7 +235,7 @@ impl<'a> Rollback<'a> {
         let mut totals = Totals { containers: self.containers.len() as u64, ..Totals::default() };
         let mut wanted = self.wanted.walk(self.vault)?;
         Ledger::load(self.vault).await?.0.warn(&self.vault.reader);
-        let mut needed = Needed::new(self.vault);
+        let mut needed = Needed::new(self.vault, self.monitor);
         let mut names = 0;
         for container in &self.containers {
             stop_if_asked(self.monitor)?;

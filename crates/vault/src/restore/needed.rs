@@ -1,13 +1,16 @@
-//! Whether what a restore needs of the vault is there: every chunk in a pack that exists, is long enough, and was not found broken. Nothing of
-//! the content is read.
+//! Whether what a restore needs of the vault is there: every chunk in a pack that exists and is long enough. Content is read only where a pack
+//! was found broken.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::item::{ChunkId, Item};
+use crate::item::{ChunkId, Content, Item};
+use crate::monitor::Monitor;
 use crate::pack::{Location, PackId};
 use crate::store::StoreErrorKind;
 use crate::vault::Vault;
+
+use super::stop_if_asked;
 
 /// Chunks that are looked up together.
 const BATCH: usize = 4096;
@@ -17,6 +20,9 @@ const NAMED: usize = 10;
 /// Looks up the chunks of blob after blob.
 pub(super) struct Needed<'a> {
     vault: &'a Vault,
+    monitor: &'a dyn Monitor,
+    /// The index was read anew.
+    has_refreshed: bool,
     /// Lengths of the packs that there are.
     packs: HashMap<PackId, Option<u64>>,
     /// Chunks to be looked up, each with its blob's place in `blobs`.
@@ -30,14 +36,23 @@ pub(super) struct Needed<'a> {
 }
 
 impl<'a> Needed<'a> {
-    pub(super) fn new(vault: &'a Vault) -> Self {
-        let (packs, chunks, blobs) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { vault, packs, chunks, blobs, counted: None, lost: Vec::new(), lost_in_all: 0 }
+    pub(super) fn new(vault: &'a Vault, monitor: &'a dyn Monitor) -> Self {
+        Self {
+            vault,
+            monitor,
+            has_refreshed: false,
+            packs: HashMap::new(),
+            chunks: Vec::new(),
+            blobs: Vec::new(),
+            counted: None,
+            lost: Vec::new(),
+            lost_in_all: 0,
+        }
     }
 
     /// Looks up what the blob's content needs, now or with others later.
     pub(super) async fn add(&mut self, item: &Item) -> Result<()> {
-        if item.content.version_at_source().is_some() {
+        if matches!(item.content, Content::Empty | Content::AtSource { .. }) {
             return Ok(());
         }
         self.blobs.push(item.entry.display_name());
@@ -73,8 +88,9 @@ impl<'a> Needed<'a> {
         let found = self.vault.reader.find(&ids).await?;
         let mut absent: HashMap<ChunkId, Error> = HashMap::new();
         for id in ids {
+            stop_if_asked(self.monitor)?;
             let is_there = match found.get(&id) {
-                Some(at) => self.is_there(at).await?,
+                Some(at) => self.vault.reader.is_trusted(at.pack) && self.is_there(at).await?,
                 None => false,
             };
             if !is_there && let Some(error) = self.why_lost(id).await? {
@@ -89,34 +105,43 @@ impl<'a> Needed<'a> {
         Ok(())
     }
 
-    /// Looks at every place that the index knows, and at the index anew: the chunk may have moved.
+    /// Looks at every place that the index knows, and once at the index anew: the chunk may have moved. One that lies in a pack of which a read
+    /// failed may be sound itself, and is read.
     async fn why_lost(&mut self, id: ChunkId) -> Result<Option<Error>> {
-        let mut places = Vec::new();
-        for is_fresh in [false, true] {
-            if is_fresh {
-                self.vault.index.refresh().await?;
+        let reader = &self.vault.reader;
+        if !std::mem::replace(&mut self.has_refreshed, true) {
+            self.vault.index.refresh().await?;
+        }
+        let places = match self.vault.index.find_all(id).await {
+            Ok(places) => places,
+            Err(e) if e.kind() == ErrorKind::Damaged => return Ok(Some(e)),
+            Err(e) => return Err(e),
+        };
+        let mut doubtful = None;
+        for at in &places {
+            if !self.is_there(at).await? {
+                continue;
             }
-            places = match self.vault.index.find_all(id).await {
-                Ok(places) => places,
-                Err(e) if e.kind() == ErrorKind::Damaged => return Ok(Some(e)),
-                Err(e) => return Err(e),
+            if reader.is_trusted(at.pack) {
+                return Ok(None);
+            }
+            doubtful = Some(*at);
+        }
+        if let Some(at) = doubtful {
+            return match reader.chunks_at(vec![(at, id)]).await {
+                Ok(_) => Ok(None),
+                Err(e) if e.kind() == ErrorKind::Damaged => Ok(Some(e)),
+                Err(e) => Err(e),
             };
-            for at in &places {
-                if self.is_there(at).await? {
-                    return Ok(None);
-                }
-            }
         }
         Ok(Some(match places.first() {
-            Some(at) => Error::damaged(at.pack.file_name(), "it is missing, too short, or was found broken"),
-            None => self.vault.reader.why_not_found(id).await,
+            Some(at) => Error::damaged(at.pack.file_name(), "it is missing or too short"),
+            None => reader.why_not_found(id).await,
         }))
     }
 
+    /// The pack is there, and long enough.
     async fn is_there(&mut self, at: &Location) -> Result<bool> {
-        if !self.vault.reader.is_trusted(at.pack) {
-            return Ok(false);
-        }
         let size = match self.packs.get(&at.pack) {
             Some(size) => *size,
             None => {
