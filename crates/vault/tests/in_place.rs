@@ -7,6 +7,7 @@ mod continuous;
 
 use std::sync::Arc;
 
+use blobkeep_vault::backup::{self, BackupOptions};
 use blobkeep_vault::journal;
 use blobkeep_vault::pack::{PackId, PackKind};
 use blobkeep_vault::restore::{self, InPlaceOptions, Instant, NameRange, NoJournal, RestoreState};
@@ -230,7 +231,39 @@ async fn content_that_the_vault_lost_refuses_the_restore_before_anything_is_writ
             assert_eq!(world.contents(), before, "nothing was changed");
         }
         world.files.replace(&pack, whole);
+        // One read of the pack failed, perhaps on the way: that alone does not mean that anything is lost.
+        let vault = world.vault().await;
+        vault.reader.mark_broken([id]);
+        let live = Arc::new(world.account.clone());
+        let plan = restore::plan_in_place(&vault, Instant::Point(&point), live, &options, &Unwatched).await.unwrap();
+        assert_eq!((plan.lost_in_all, plan.copies), (0, 2), "{plan:?}");
     }
+}
+
+/// A feed tells some time later: its end, as it is when a base point is made, lies before what the listing of the base point sees.
+#[tokio::test]
+async fn what_a_feed_tells_late_of_the_time_before_a_base_point_hides_nothing_of_it() {
+    let world = Continuous::new().await;
+    let begin = world.account.feed().await.unwrap().unwrap();
+    world.account.put("c", "before versions", "x");
+    world.account.unname("c", "before versions");
+    world.account.put("gone", "with its container", "y");
+    world.account.put("c", "deleted", "z");
+    world.account.remove("c", "deleted");
+    world.account.remove_container("gone");
+    for _ in 0..6 {
+        world.later();
+    }
+    let options = BackupOptions { at_source: Some(begin), ..BackupOptions::new(INSTANCE, "base-1") };
+    let source = Arc::new(world.account.clone());
+    backup::run(&world.vault().await, source, &options, world.clock.as_ref(), &Unwatched).await.unwrap();
+    let (at, before) = (world.later(), world.contents());
+    world.later();
+    world.account.put("c", "before versions", "changed");
+    world.look().await;
+    let state = world.restore(at, &[]).await.unwrap();
+    assert_eq!((state.counts.written_blobs, state.counts.skipped_blobs), (1, 0), "{:?}", state.counts.examples);
+    assert_eq!(world.contents(), before);
 }
 
 #[tokio::test]

@@ -167,6 +167,9 @@ async fn what_is_written_after_versions_were_switched_off_has_none() {
         told("BlobCreated", &first, &[("sequencer", "1"), ("etag", "0x1"), ("blobVersion", &first)]),
         told("BlobCreated", &second, &[("sequencer", "2"), ("etag", "0x2")]),
         told("BlobCreated", &third, &[("sequencer", "3"), ("etag", "0x3")]),
+        // These leave the content as it was: they would only hide what is known of it.
+        told("BlobTierChanged", &third, &[("sequencer", "4"), ("etag", "0x2")]),
+        told("BlobTierChanged", &third, &[("sequencer", "5"), ("etag", "0x3")]),
     ];
     let of_version = format!("HEAD /acc/photos/a?versionid={}", first.replace(':', "%3A"));
     endpoint.script(&of_version, &[&head("0x1", &format!("\r\nx-ms-version-id: {first}"))]);

@@ -14,6 +14,10 @@ use crate::point::Point;
 use crate::sort::{Records, ScratchFile, ScratchWriter, Sortable, Sorter, memory_bytes};
 use crate::vault::Vault;
 
+/// A change that is older than a base point by more than this was seen by its listing: the clocks of the service and of the endpoint are not
+/// farther apart.
+const WITNESSED_SECONDS: i64 = 300;
+
 /// What an account is rolled back to.
 #[derive(Debug, Clone, Copy)]
 pub enum Instant<'a> {
@@ -129,7 +133,7 @@ impl Wanted {
                 (changes_until(vault, instance, at, monitor, take).await?, at)
             }
         };
-        let (overlay, overlaid) = last_of_each(sorter, options)?;
+        let (overlay, overlaid) = last_of_each(sorter, &base, options)?;
         let skipped = base.skipped(vault, usize::MAX).await?.into_iter();
         let skipped = skipped.filter(|blob| options.holds(&blob.container, &blob.name));
         let skipped = skipped.map(|blob| (blob.container, blob.name)).collect();
@@ -204,9 +208,11 @@ impl Wanted {
     }
 }
 
-/// The last change of each blob, and the containers that they are in.
+/// The last change of each blob, and the containers that they are in. A feed tells late, also of what was there before the base point was listed:
+/// the listing knows better what is left of that, and of blobs without a version it has the content.
 fn last_of_each(
     sorter: Sorter<Numbered>,
+    base: &Point,
     options: &InPlaceOptions,
 ) -> Result<(ScratchFile<Change>, BTreeMap<String, bool>)> {
     let mut sorted = sorter.finish()?;
@@ -216,7 +222,11 @@ fn last_of_each(
     loop {
         let next = sorted.next()?.map(|numbered| numbered.change);
         let is_same = |a: &Change, b: &Change| a.container == b.container && a.name == b.name;
-        if let Some(done) = last.take().filter(|last| next.as_ref().is_none_or(|next| !is_same(last, next))) {
+        let is_listed = |change: &Change| {
+            change.state != State::Deleted && change.at.plus_seconds(WITNESSED_SECONDS) < base.started_at
+        };
+        let done = last.take().filter(|last| next.as_ref().is_none_or(|next| !is_same(last, next)));
+        if let Some(done) = done.filter(|done| !is_listed(done)) {
             overlay.push(&done)?;
             let has_blobs = overlaid.entry(done.container).or_default();
             *has_blobs |= matches!(done.state, State::Blob(_));

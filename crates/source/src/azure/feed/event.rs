@@ -54,6 +54,11 @@ pub(super) enum What {
 }
 
 impl Event {
+    /// It changed something else than the content. Pages and appended blocks are written without an event of their own.
+    pub(super) fn leaves_content(&self) -> bool {
+        self.what != What::Created && self.kind.is_none_or(|kind| kind == BlobKind::Block)
+    }
+
     /// It made the version that it is about.
     pub(super) fn makes_version(&self) -> bool {
         self.what == What::Created

@@ -284,17 +284,18 @@ impl Found {
         }
     }
 
-    /// What the blob was after the event; `None` if it is nothing that is kept. Where nobody can tell any more which version that was, it has none.
+    /// What the blob was after the event; `None` if it is nothing that is kept. Where nobody can tell any more which version that was, it has none;
+    /// an event that left the content as it was is not told then, since it would only hide what is known of the content.
     fn entry_at(&self, event: &Event, thens: &mut HashMap<VersionKey, Then>) -> Option<BlobEntry> {
         let key = (blob_of(event), event.version.clone());
-        let Some(found) = self.versions.get(&key)? else { return Some(told_by(event)) };
-        if found.is_folder {
+        let found = self.versions.get(&key)?.as_ref();
+        // Without its version an event can only be about the present state, if that is still the one.
+        let present = found.filter(|found| event.version.is_some() || found.entry.etag == event.etag);
+        let version = event.version.as_ref().or(present.and_then(|found| found.entry.current_version.as_ref()));
+        if found.is_some_and(|found| found.is_folder) || (version.is_none() && event.leaves_content()) {
             return None;
         }
-        // Without its version an event can only be about the present state, if that is still the one.
-        if event.version.is_none() && found.entry.etag != event.etag {
-            return Some(told_by(event));
-        }
+        let Some(found) = present else { return Some(told_by(event)) };
         let then = thens.entry(key).or_insert_with(|| Then::of(found));
         then.go_to(event, &found.entry.etag);
         let mut entry = BlobEntry {
