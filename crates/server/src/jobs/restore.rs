@@ -57,11 +57,16 @@ struct Prepared {
 }
 
 async fn prepare(app: &App, spec: &RestoreSpec) -> Result<Prepared, Fault> {
-    prepare_again(app, spec, None).await
+    prepare_job(app, spec, None, app.now()).await
 }
 
-/// The same for a job that has begun before, and knows what it brings back.
-async fn prepare_again(app: &App, spec: &RestoreSpec, found: Option<in_place::Found>) -> Result<Prepared, Fault> {
+/// The same for a job that was asked for at an instant, and knows what it brings back if it has begun before.
+async fn prepare_job(
+    app: &App,
+    spec: &RestoreSpec,
+    found: Option<in_place::Found>,
+    asked_at: i64,
+) -> Result<Prepared, Fault> {
     let subject = Subject::load(app, &spec.instance_key).await?;
     let target_key = fold(spec.target.trim_end_matches('/'));
     let actions = if spec.in_place { IN_PLACE_ACTIONS } else { RESTORE_ACTIONS };
@@ -74,7 +79,13 @@ async fn prepare_again(app: &App, spec: &RestoreSpec, found: Option<in_place::Fo
             let id = id.replace('-', "").to_lowercase();
             Wanted::State(Box::new(point(&subject, &vault, &id, spec).await?))
         }
-        PointReference::ByTime(time) => in_place::wanted_at(app, &subject, &vault, *time, spec, found).await?,
+        PointReference::ByTime(time) => {
+            let found = match found {
+                Some(found) => found,
+                None => in_place::find(app, &subject, *time, asked_at).await?,
+            };
+            in_place::wanted(&subject, &vault, *time, spec, found).await?
+        }
     };
     Ok(Prepared { subject, vault, wanted, account, actions })
 }
@@ -200,7 +211,7 @@ pub(super) async fn run(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &W
 async fn bring_back(app: &Arc<App>, job: &Job, spec: &RestoreSpec, watch: &Watch) -> Result<Done, Fault> {
     let found = in_place::Found::of(job);
     let is_new = found.is_none();
-    let prepared = prepare_again(app, spec, found).await?;
+    let prepared = prepare_job(app, spec, found, job.created_at).await?;
     if spec.in_place && is_new {
         in_place::Found::keep(&prepared.wanted, watch).await?;
     }

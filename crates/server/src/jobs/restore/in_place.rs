@@ -51,29 +51,26 @@ impl Found {
     }
 }
 
-/// What an instant is restored from: the journal where the account keeps versions, else the state of the last look that was completed by then.
-pub(super) async fn wanted_at(
-    app: &App,
+/// What was found.
+pub(super) async fn wanted(
     subject: &Subject,
     vault: &Vault,
     time: i64,
     spec: &RestoreSpec,
-    found: Option<Found>,
+    found: Found,
 ) -> Result<Wanted, Fault> {
-    let found = match found {
-        Some(found) => found,
-        None => find(app, subject, time).await?,
-    };
     Ok(match found {
         Found::Exact => Wanted::At(time),
         Found::State(id) => Wanted::State(Box::new(point(subject, vault, &id, spec).await?)),
     })
 }
 
-async fn find(app: &App, subject: &Subject, time: i64) -> Result<Found, Fault> {
+/// What an instant is restored from: the journal where the account keeps versions, else the state of the last look that was completed by then.
+/// Its retention counts from when the restore was asked for: it may have waited since.
+pub(super) async fn find(app: &App, subject: &Subject, time: i64, asked_at: i64) -> Result<Found, Fault> {
     let (granted, instance) = (Granted::service(), &subject.instance);
     let mut reader = app.db.read().await?;
-    let ranges = restorable_ranges(&mut reader, &granted, instance, app.now()).await?;
+    let ranges = restorable_ranges(&mut reader, &granted, instance, asked_at).await?;
     let range = range_at(&ranges, time)?;
     if range.is_exact {
         return Ok(Found::Exact);
