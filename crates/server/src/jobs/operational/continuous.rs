@@ -23,6 +23,10 @@ use crate::jobs::engine::EngineClock;
 use crate::jobs::fault::{Fault, internal};
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
+/// Least time between two listings because of containers that have gone, in microseconds.
+const LISTED_AT_MOST_EVERY: i64 = 300_000_000;
+/// And how many times as long as a listing took.
+const LISTING_SHARE: i64 = 10;
 
 /// Where the next look goes on.
 struct At {
@@ -41,7 +45,8 @@ pub(super) async fn look(look: &Look<'_>, feed: &FeedPosition) -> Result<Option<
             if drain(look, &mut at).await? {
                 // Also where no base can be made: what has gone is remembered until one is.
                 let has_gone = has_gone(look, &mut at).await?;
-                if look.may_make_points && (has_gone || is_base_due(look, &at.end).await?) {
+                let is_due = if has_gone { may_list(look, &at.end).await? } else { is_base_due(look, &at.end).await? };
+                if look.may_make_points && is_due {
                     rebase(look, &mut at).await?;
                 }
                 return Ok(Some(Seen { ended: None, range: at.range, seen_until }));
@@ -259,6 +264,18 @@ async fn drain_new(look: &Look<'_>, at: &mut At) -> Result<(), Fault> {
         has_gone(look, at).await?;
     }
     Ok(())
+}
+
+/// Whether the account may be listed anew because of its containers: where these come and go all the time, that must not be all that is done.
+async fn may_list(look: &Look<'_>, end: &JournalEnd) -> Result<bool, Fault> {
+    let age = look.app.now() - end.base_completed_at.0;
+    if age < LISTED_AT_MOST_EVERY {
+        return Ok(false);
+    }
+    let uuid = &look.subject.instance.instance_uuid;
+    let base = Point::get(look.vault, uuid, &end.base).await.map_err(|e| look.engine(&e))?;
+    let took = base.completed_at.0 - base.started_at.0;
+    Ok(age >= took.saturating_mul(LISTING_SHARE))
 }
 
 async fn is_base_due(look: &Look<'_>, end: &JournalEnd) -> Result<bool, Fault> {
