@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod continuous;
+mod dice;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,32 +18,10 @@ use blobkeep_vault::journal::{self, JournalEnd};
 use blobkeep_vault::prune::{self, PruneOptions};
 use blobkeep_vault::restore::{self, NameRange, RestoreOptions, RestoreState};
 use blobkeep_vault::state::remove_point;
-use blobkeep_vault::{
-    BlobEntry, Clock, ContentHeaders, Error, ErrorKind, Monitor, Source, Timestamp, Unwatched, WorkProgress,
-};
+use blobkeep_vault::{BlobEntry, Clock, ContentHeaders, ErrorKind, Source, Timestamp, Unwatched};
 use bytes::Bytes;
 use continuous::{Blobs, Continuous, INSTANCE};
-
-/// Small numbers that look random, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn one_in(&mut self, of: u64) -> bool {
-        self.below(of) == 0
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-}
+use dice::{Dice, Kept, StopsOnce};
 
 const CONTAINERS: [&str; 4] = ["alpha", "alpha-1", "beta", "gamma"];
 const NAMES: [&str; 10] = ["a", "a/b", "a/b/c", "a-b", "b", "b0", "b1", "z", "ü", "\u{10000}"];
@@ -105,38 +84,6 @@ fn state_at(log: &Log, at: Timestamp) -> Blobs {
         }
     }
     blobs
-}
-
-/// Stops after some questions, and never again after that.
-struct StopsOnce(AtomicI64);
-
-impl Monitor for StopsOnce {
-    fn progress(&self, _: &WorkProgress) {}
-
-    fn should_stop(&self) -> Option<String> {
-        (self.0.fetch_sub(1, Ordering::SeqCst) == 0).then(|| "so the dice want it".to_owned())
-    }
-}
-
-/// All states that were saved.
-#[derive(Default)]
-struct Kept(Mutex<Vec<RestoreState>>);
-
-impl Kept {
-    /// The state from which a restore goes on after a crash: the last one, or, as if that had not been saved any more, an earlier one.
-    fn state(&self, dice: &mut Dice) -> RestoreState {
-        let saved = self.0.lock().unwrap();
-        let lost = if dice.one_in(2) { dice.below(saved.len() as u64 + 1) as usize } else { 0 };
-        saved.iter().rev().nth(lost).cloned().unwrap_or_default()
-    }
-}
-
-#[async_trait::async_trait]
-impl restore::Journal for Kept {
-    async fn save(&self, state: &RestoreState) -> Result<(), Error> {
-        self.0.lock().unwrap().push(state.clone());
-        Ok(())
-    }
 }
 
 struct Round {

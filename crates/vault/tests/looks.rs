@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod dice;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
 use blobkeep_testkit::account::MemoryAccount;
@@ -13,10 +15,11 @@ use blobkeep_testkit::clock::ManualClock;
 use blobkeep_vault::backup::{self, BackupOptions};
 use blobkeep_vault::chunk::ChunkSizes;
 use blobkeep_vault::point::Point;
-use blobkeep_vault::restore::{self, InPlaceOptions, Instant, NameRange, RestoreState};
+use blobkeep_vault::restore::{self, InPlaceOptions, Instant, NameRange};
 use blobkeep_vault::store::memory::MemoryStore;
-use blobkeep_vault::{BlobEntry, Error, ErrorKind, MasterKey, Monitor, Timestamp, Vault, WorkProgress};
+use blobkeep_vault::{BlobEntry, ErrorKind, MasterKey, Timestamp, Vault};
 use bytes::Bytes;
+use dice::{Dice, Kept, StopsOnce};
 
 const INSTANCE: &str = "inst";
 /// The last one is made some time later.
@@ -27,28 +30,6 @@ type Key = (String, String);
 type Blobs = BTreeMap<Key, (BlobEntry, Bytes)>;
 /// What was under each name from then on.
 type Log = Arc<Mutex<Vec<(Key, Option<(BlobEntry, Bytes)>)>>>;
-
-/// Small numbers that look random, the same for the same seed.
-#[derive(Clone)]
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn one_in(&mut self, of: u64) -> bool {
-        self.below(of) == 0
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-}
 
 fn change(account: &MemoryAccount, log: &Log, dice: &mut Dice) {
     let (container, name) = (dice.of(&CONTAINERS), dice.of(&NAMES));
@@ -84,38 +65,6 @@ fn change(account: &MemoryAccount, log: &Log, dice: &mut Dice) {
 fn kept(blob: Option<&(BlobEntry, Bytes)>) -> Option<(BlobEntry, Bytes)> {
     let (entry, content) = blob?.clone();
     Some((BlobEntry { etag: String::new(), modified_at: Timestamp(0), ..entry }, content))
-}
-
-/// Stops once, after some questions.
-struct StopsOnce(AtomicI64);
-
-impl Monitor for StopsOnce {
-    fn progress(&self, _: &WorkProgress) {}
-
-    fn should_stop(&self) -> Option<String> {
-        (self.0.fetch_sub(1, Ordering::SeqCst) == 0).then(|| "so the dice want it".to_owned())
-    }
-}
-
-/// All states that were saved.
-#[derive(Default)]
-struct Kept(Mutex<Vec<RestoreState>>);
-
-impl Kept {
-    /// The state from which a restore goes on after a crash: the last one, or, as if that had not been saved any more, an earlier one.
-    fn state(&self, dice: &mut Dice) -> RestoreState {
-        let saved = self.0.lock().unwrap();
-        let lost = if dice.one_in(2) { dice.below(saved.len() as u64 + 1) as usize } else { 0 };
-        saved.iter().rev().nth(lost).cloned().unwrap_or_default()
-    }
-}
-
-#[async_trait::async_trait]
-impl restore::Journal for Kept {
-    async fn save(&self, state: &RestoreState) -> Result<(), Error> {
-        self.0.lock().unwrap().push(state.clone());
-        Ok(())
-    }
 }
 
 /// A look, and which part of the log happened while it was at work.

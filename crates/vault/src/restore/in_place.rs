@@ -100,6 +100,20 @@ impl InPlacePlan {
         }
         Ok(())
     }
+
+    fn leave(&mut self, example: String) {
+        self.left += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example);
+        }
+    }
+
+    fn miss(&mut self, blob: String) {
+        self.missing_in_all += 1;
+        if self.missing.len() < MISSING {
+            self.missing.push(blob);
+        }
+    }
 }
 
 /// Looks whether a restore in place to this instant could begin: the state is kept, and every container that it needs is there. What
@@ -119,22 +133,6 @@ pub async fn validate_in_place(
         Rollback::begin(vault, &wanted, source, options, monitor).await.map(|_| ())
     };
     reading(vault, WorkKind::Restore, wanted.instance(), &wanted.name(), work).await
-}
-
-impl InPlacePlan {
-    fn leave(&mut self, example: String) {
-        self.left += 1;
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(example);
-        }
-    }
-
-    fn miss(&mut self, blob: String) {
-        self.missing_in_all += 1;
-        if self.missing.len() < MISSING {
-            self.missing.push(blob);
-        }
-    }
 }
 
 /// What a restore in place to this instant would do. Nothing is written.
